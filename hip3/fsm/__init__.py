@@ -1,0 +1,1 @@
+"""Floor 0: the state machines, declared as tables."""

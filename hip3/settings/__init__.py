@@ -1,0 +1,1 @@
+"""Configuration: one schema, loaded, checked and hashed before anything starts."""
