@@ -1,25 +1,25 @@
-# Sourced by the scripts beside it: makes .venv what the lock file says, then puts it first on PATH.
-# Usage: . scripts/_env.sh run|dev   (run: what the program needs; dev: that and the tools of a developer)
+# Sourced by the scripts beside it, with $need set: makes .venv what the lock file says and puts it first on PATH.
+# need=run: what the program needs; need=dev: that and the tools of a developer. Sets $root; stays in the caller's folder.
 set -eu
-kind=$1
-cd "$(dirname "$0")/.."
-lock=requirements.lock
-[ "$kind" = dev ] && lock=requirements-dev.lock
-python=${PYTHON:-python3}
-want=$(cat "$lock" pyproject.toml | cksum)
-stamp=.venv/.hip3-$kind
-if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$want $PWD" ]; then
+root=$(cd "$(dirname "$0")/.." && pwd)
+venv=$root/.venv
+lock=$root/requirements.lock
+[ "$need" = dev ] && lock=$root/requirements-dev.lock
+want="$(cat "$lock" "$root/pyproject.toml" | cksum) $root"
+if [ "$(cat "$venv/.hip3-$need" 2>/dev/null)" != "$want" ]; then
+  python=${PYTHON:-python3}
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "hip3 needs Python 3.11 or newer; $python is $("$python" --version). Set PYTHON to a newer one." >&2
+    echo "hip3 needs Python 3.11 or newer; '$python' is not. Set PYTHON to one that is." >&2
     exit 2
   }
-  echo "setting up .venv from $lock (once)" >&2
-  # A virtual environment does not survive being moved, so a foreign one is made anew.
-  [ -f .venv/.hip3-home ] && [ "$(cat .venv/.hip3-home)" = "$PWD" ] || "$python" -m venv --clear .venv
-  echo "$PWD" > .venv/.hip3-home
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock" >&2
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
-  echo "$want $PWD" > "$stamp"
+  echo "setting up $venv from $(basename "$lock") (once; about a minute)" >&2
+  # A virtual environment does not survive being moved or copied, so one made elsewhere is made anew.
+  [ "$(cat "$venv/.hip3-home" 2>/dev/null)" = "$root" ] || "$python" -m venv --clear "$venv"
+  echo "$root" > "$venv/.hip3-home"
+  pip="$venv/bin/python -m pip -qq --disable-pip-version-check install --no-deps"
+  $pip --require-hashes -r "$lock" >&2
+  (cd "$root" && $pip --no-build-isolation -e .) >&2
+  echo "$want" > "$venv/.hip3-$need"
 fi
-PATH="$PWD/.venv/bin:$PATH"
+PATH="$venv/bin:$PATH"
 export PATH
