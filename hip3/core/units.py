@@ -30,9 +30,8 @@ def round_price(px: Decimal, sz_decimals: int, *, up: bool) -> Decimal:
     if px <= 0:
         raise ValueError(f"a price must be positive, got {px}")
     quantum = Decimal(1).scaleb(-price_decimals(px, sz_decimals))
-    rounded = px.quantize(quantum, rounding=ROUND_CEILING if up else ROUND_FLOOR)
-    # 999.996 rounds up to 1000.00, which has one digit more than it may: it is still the integer 1000.
-    return rounded
+    # 999.996 rounds up to 1000.00: one digit more than the rule, but it is the integer 1000, which is always legal.
+    return px.quantize(quantum, rounding=ROUND_CEILING if up else ROUND_FLOOR)
 
 
 def is_legal_price(px: Decimal, sz_decimals: int) -> bool:

@@ -1,0 +1,91 @@
+"""Facts about our own orders and account, in the order in which they became known. The position task applies them."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from hip3.core.events import AccountState, OrderUpdate, OrderUpdates, UserFills
+from hip3.core.ids import ClientOrderId
+from hip3.core.orders import OrderOutcome
+
+
+@frozen
+class OrderSent:
+    """Its bytes are being handed to the socket."""
+
+    cloid: ClientOrderId
+    at_ms: int
+
+
+@frozen
+class OrderDropped:
+    """It never left: purged, refused by a queue, or the socket was dead before any byte."""
+
+    cloid: ClientOrderId
+    reason: str
+
+
+@frozen
+class OrderAnswered:
+    """What the answer to its post says of it, late answers included. `at_ms` is wall time."""
+
+    cloid: ClientOrderId
+    outcome: OrderOutcome
+    at_ms: int
+
+
+@frozen
+class OrderDoubted:
+    """No answer in time, or the link broke after sending."""
+
+    cloid: ClientOrderId
+    reason: str
+
+
+@frozen
+class OrderAbsent:
+    """Proved never to have been admitted."""
+
+    cloid: ClientOrderId
+    proof: str
+
+
+@frozen
+class OrderStatusRead:
+    """The venue's answer to an `orderStatus` query, with the fills of the account since the order was made."""
+
+    cloid: ClientOrderId
+    update: OrderUpdate
+
+
+@frozen
+class LinkUp:
+    """The account session is subscribed; own events are complete from here on."""
+
+
+@frozen
+class LinkDown:
+    """The account session is gone; own events may be missed from here on."""
+
+
+@frozen
+class AccountRead:
+    """The venue's state of every dex traded, read after the session was subscribed."""
+
+    states: tuple[AccountState, ...]
+    open_orders: tuple[OrderUpdate, ...]
+
+
+Fact = (
+    OrderSent
+    | OrderDropped
+    | OrderAnswered
+    | OrderDoubted
+    | OrderAbsent
+    | OrderStatusRead
+    | OrderUpdates
+    | UserFills
+    | LinkUp
+    | LinkDown
+    | AccountRead
+)

@@ -1,0 +1,110 @@
+"""Latest market data of one market, with the age of each part. Values replace each other; nothing is queued (MD-1).
+
+Age is the time since the last *receipt*, by the monotonic clock: a quiet market is not a stale one (LESSONS 24).
+"""
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal
+
+from attrs import define, field
+
+from hip3.core.events import AssetCtx, Bbo
+from hip3.core.ids import MarketSpec, OrderSide
+
+
+class Reference(enum.Enum):
+    """What quotes are compared with. ORACLE is the strategy's; the others serve recordings that have no oracle."""
+
+    ORACLE = "oracle"
+    MARK = "mark"
+    MID = "mid"
+
+
+@define
+class MarketState:
+    """What is known of one market now. `*_recv_ms` are monotonic milliseconds; None is never received."""
+
+    spec: MarketSpec
+    reference: Reference = Reference.ORACLE
+    bbo: Bbo | None = None
+    bbo_recv_ms: int | None = None
+    ctx: AssetCtx | None = None
+    ctx_recv_ms: int | None = None
+    reference_px: Decimal | None = None
+    reference_move: int = 0
+    """Direction of the reference's last change: +1 up, -1 down, 0 not yet seen to move."""
+    acked: set[str] = field(factory=set)
+    """Subscription kinds that the venue has acknowledged since the last connect."""
+    bbo_count: int = 0
+
+    @property
+    def coin(self) -> str:
+        return self.spec.key.coin
+
+    def on_bbo(self, bbo: Bbo, now_ms: int) -> None:
+        self.bbo = bbo
+        self.bbo_recv_ms = now_ms
+        self.bbo_count += 1
+
+    def on_ctx(self, ctx: AssetCtx, now_ms: int) -> None:
+        self.ctx = ctx
+        self.ctx_recv_ms = now_ms
+        px = self._reference_of(ctx)
+        if px is None:
+            return
+        if self.reference_px is not None and px != self.reference_px:
+            self.reference_move = 1 if px > self.reference_px else -1
+        self.reference_px = px
+
+    def _reference_of(self, ctx: AssetCtx) -> Decimal | None:
+        if self.reference is Reference.ORACLE:
+            return ctx.oracle_px
+        return ctx.mark_px if self.reference is Reference.MARK else ctx.mid_px
+
+    def on_connect(self) -> None:
+        """A new connection starts from nothing: no ack, no age."""
+        self.acked.clear()
+        self.bbo = None
+        self.ctx = None
+        self.bbo_recv_ms = None
+        self.ctx_recv_ms = None
+
+    def bbo_age_ms(self, now_ms: int) -> int | None:
+        return None if self.bbo_recv_ms is None else now_ms - self.bbo_recv_ms
+
+    def ctx_age_ms(self, now_ms: int) -> int | None:
+        return None if self.ctx_recv_ms is None else now_ms - self.ctx_recv_ms
+
+    def mark(self, now_ms: int, max_age_ms: int) -> Decimal | None:
+        """The mark price in USD, or None where it is missing or older than `max_age_ms`."""
+        age = self.ctx_age_ms(now_ms)
+        if self.ctx is None or age is None or age > max_age_ms:
+            return None
+        return self.ctx.mark_px
+
+    def touch(self, side: OrderSide) -> Decimal | None:
+        """The best price that an order of `side` would meet."""
+        if self.bbo is None:
+            return None
+        level = self.bbo.ask if side is OrderSide.BUY else self.bbo.bid
+        return level.px if level else None
+
+
+def missing_market_data(state: MarketState, now_ms: int, max_bbo_age_ms: int, max_ctx_age_ms: int) -> str | None:
+    """READY-MD of one market (MD-2): None where it is ready, else the first thing that is missing."""
+    for kind in ("bbo", "activeAssetCtx"):
+        if kind not in state.acked:
+            return f"no ack of {kind}"
+    if state.bbo is None or state.bbo_recv_ms is None:
+        return "no BBO yet"
+    if state.bbo.bid is None or state.bbo.ask is None:
+        return "one-sided book"
+    if now_ms - state.bbo_recv_ms > max_bbo_age_ms:
+        return f"BBO is {now_ms - state.bbo_recv_ms} ms old"
+    if state.ctx is None or state.ctx_recv_ms is None or state.reference_px is None:
+        return f"no {state.reference.value} price yet"
+    if now_ms - state.ctx_recv_ms > max_ctx_age_ms:
+        return f"{state.reference.value} is {now_ms - state.ctx_recv_ms} ms old"
+    return None
