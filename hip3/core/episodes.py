@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from attrs import define, frozen
 
-from hip3.core.events import AssetCtx, Bbo, Book, Level, MarketEvent
+from hip3.core.events import AssetCtx, Bbo, Level, MarketEvent
 from hip3.core.ids import OrderSide
 from hip3.core.units import BPS, to_bps
 
@@ -54,10 +54,10 @@ class Episode:
 
 @define
 class Tally:
-    """Counts of one market. `judged` are the BBO updates that came after the first reference."""
+    """Counts of one market. `bbo_updates` are those that had a reference to be judged against."""
 
     bbo_updates: int = 0
-    judged: int = 0
+    before_reference: int = 0
     reference_updates: int = 0
     one_sided: int = 0
     episodes: int = 0
@@ -84,9 +84,7 @@ class EpisodeCounter:
     the venue states what it knows.
     """
 
-    def __init__(
-        self, reference: Reference, threshold_bps: Decimal, *, quotes: QuoteSource = QuoteSource.BBO
-    ) -> None:
+    def __init__(self, reference: Reference, threshold_bps: Decimal, *, quotes: QuoteSource = QuoteSource.BBO) -> None:
         self.reference = reference
         self.threshold_bps = threshold_bps
         self.quotes = quotes
@@ -94,6 +92,7 @@ class EpisodeCounter:
 
     @property
     def bbo_updates(self) -> int:
+        """Updates judged: those before a market's first reference are not among them."""
         return sum(m.tally.bbo_updates for m in self._markets.values())
 
     @property
@@ -159,38 +158,20 @@ class EpisodeCounter:
     def _quote(self, coin: str, time_ms: int, bid: Level | None, ask: Level | None) -> Episode | None:
         market = self._market(coin)
         tally = market.tally
+        if market.reference is None:
+            tally.before_reference += 1
+            return None
         tally.bbo_updates += 1
         if bid is None or ask is None:
             tally.one_sided += 1
-        if market.reference is None:
-            return None
-        tally.judged += 1
         gap, side = _widest_gap(market.reference, bid, ask)
-        if gap is None or gap * BPS < self.threshold_bps * market.reference:
-            edge = None if gap is None else to_bps(gap, market.reference)
-            tally.max_edge_bps = _larger(tally.max_edge_bps, edge)
-            return _end(coin, market, time_ms) if market.updates else None
-        self._extend(market, time_ms, to_bps(gap, market.reference), side)
-        return None
-
-    def _extend(self, market: _Market, time_ms: int, edge_bps: Decimal, side: OrderSide) -> None:
-        if not market.updates:
-            market.tally.episodes += 1
-            market.start_ms = time_ms
-            market.widest = edge_bps
-            market.side = side
-        elif edge_bps > market.widest:
-            market.widest = edge_bps
-            market.side = side
-        market.updates += 1
-        market.last_ms = time_ms
-        market.tally.max_edge_bps = _larger(market.tally.max_edge_bps, edge_bps)
-
-
-def edge_bps(reference: Decimal, bid: Level | None, ask: Level | None) -> Decimal | None:
-    """The larger of (reference - ask)/reference and (bid - reference)/reference in bps; None for an empty book."""
-    gap, _ = _widest_gap(reference, bid, ask)
-    return None if gap is None else to_bps(gap, reference)
+        if gap is not None:
+            edge_bps = to_bps(gap, market.reference)
+            tally.max_edge_bps = edge_bps if tally.max_edge_bps is None else max(tally.max_edge_bps, edge_bps)
+            if gap * BPS >= self.threshold_bps * market.reference:
+                _extend(market, time_ms, edge_bps, side)
+                return None
+        return _end(coin, market, time_ms) if market.updates else None
 
 
 def _widest_gap(reference: Decimal, bid: Level | None, ask: Level | None) -> tuple[Decimal | None, OrderSide]:
@@ -201,18 +182,18 @@ def _widest_gap(reference: Decimal, bid: Level | None, ask: Level | None) -> tup
     return below, OrderSide.BUY
 
 
-def _larger(old: Decimal | None, new: Decimal | None) -> Decimal | None:
-    if old is None or new is None:
-        return new if old is None else old
-    return max(old, new)
+def _extend(market: _Market, time_ms: int, edge_bps: Decimal, side: OrderSide) -> None:
+    if not market.updates:
+        market.tally.episodes += 1
+        market.start_ms = time_ms
+    if not market.updates or edge_bps > market.widest:
+        market.widest = edge_bps
+        market.side = side
+    market.updates += 1
+    market.last_ms = time_ms
 
 
 def _end(coin: str, market: _Market, end_ms: int) -> Episode:
     episode = Episode(coin, market.side, market.start_ms, end_ms, market.updates, market.widest)
     market.updates = 0
     return episode
-
-
-def is_book_event(event: MarketEvent) -> bool:
-    """True for the events that state quotes, False for a context."""
-    return isinstance(event, Bbo | Book)
