@@ -129,7 +129,8 @@ class Detector:
         if bbo is None or reference is None or market.bbo_recv_ms is None or market.ctx_recv_ms is None:
             return None
         if bbo.bid is None or bbo.ask is None:
-            return self._refuse(market.coin, "one_sided")
+            self._refuse(market.coin, "one_sided")
+            return None
         cost = self.cost_bps(market.coin)
         if bbo.ask.px <= reference * (1 - cost / units.BPS):
             side, level = OrderSide.BUY, bbo.ask
@@ -137,7 +138,11 @@ class Detector:
             side, level = OrderSide.SELL, bbo.bid
         else:
             return None
-        return self._judge(market, side, level, reference, cost, mono_ms, wall_ms)
+        judged = self._judge(market, side, level, reference, cost, mono_ms, wall_ms)
+        if isinstance(judged, str):
+            self._refuse(market.coin, judged)
+            return None
+        return judged
 
     def _judge(
         self,
@@ -148,25 +153,25 @@ class Detector:
         cost: Decimal,
         mono_ms: int,
         wall_ms: int,
-    ) -> Signal | None:
+    ) -> Signal | str:
         config, coin = self.config, market.coin
         assert market.bbo_recv_ms is not None
         assert market.ctx_recv_ms is not None
         bbo_age, ctx_age = mono_ms - market.bbo_recv_ms, mono_ms - market.ctx_recv_ms
         if bbo_age > config.max_bbo_age_ms:
-            return self._refuse(coin, "stale_bbo")
+            return "stale_bbo"
         if ctx_age > config.max_ctx_age_ms:
-            return self._refuse(coin, "stale_reference")
+            return "stale_reference"
         memory = self._memory.setdefault(coin, _Memory())
         if config.direction and is_against_move(side, market.reference_move):
-            return self._refuse(coin, "direction")
+            return "direction"
         if config.dedup and is_repeat(side, reference, memory.last_reference):
-            return self._refuse(coin, "dedup")
+            return "dedup"
         px = self._limit_price(market.spec, side, level.px, reference, cost)
         factor = liquidity_factor(level.px * level.sz, config.min_book_notional_usd, config.normal_book_notional_usd)
         sz = self._size(market.spec, level, factor, max(px, reference))
         if isinstance(sz, str):
-            return self._refuse(coin, sz)
+            return sz
         memory.last_reference[side] = reference
         self._sequence += 1
         edge = edge_bps(side, level.px, reference)
@@ -195,9 +200,7 @@ class Detector:
             detected_mono_ms=mono_ms,
         )
 
-    def _limit_price(
-        self, spec: MarketSpec, side: OrderSide, touch: Decimal, reference: Decimal, cost: Decimal
-    ) -> Decimal:
+    def _limit_price(self, spec: MarketSpec, side: OrderSide, touch: Decimal, reference: Decimal, cost: Decimal) -> Decimal:
         """The touched price plus the slippage that the cost already pays for, rounded against us, then judged.
 
         Where the rounded price keeps less than cost minus that allowance, the touched price itself is the limit: it is

@@ -174,6 +174,4 @@ class AccountState:
 
 
 MarketEvent = Bbo | AssetCtx | Book
-VenueEvent = (
-    Bbo | AssetCtx | Book | OrderUpdates | UserFills | Subscribed | PostResponse | Pong | ChannelError | Ignored
-)
+VenueEvent = Bbo | AssetCtx | Book | OrderUpdates | UserFills | Subscribed | PostResponse | Pong | ChannelError | Ignored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from hip3.core.events import AccountState, OrderUpdate, OrderUpdates, UserFills
+from hip3.core.events import AccountState, Fill, OrderUpdate, OrderUpdates, UserFills
 from hip3.core.ids import ClientOrderId
 from hip3.core.orders import OrderOutcome
 
@@ -52,10 +52,11 @@ class OrderAbsent:
 
 @frozen
 class OrderStatusRead:
-    """The venue's answer to an `orderStatus` query, with the fills of the account since the order was made."""
+    """The venue's answer to an `orderStatus` query, read together with the account's fills since the order was made."""
 
     cloid: ClientOrderId
     update: OrderUpdate
+    fills: tuple[Fill, ...]
 
 
 @frozen

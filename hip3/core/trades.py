@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from hip3.core import units
 from hip3.core.detector import Signal
 from hip3.core.events import Fill
 from hip3.core.ids import ClientOrderId, OrderSide
-from hip3.fsm.position import PositionState
+from hip3.fsm.position import POSITION_TABLE, PositionState
 from hip3.fsm.position import PositionEvent as Event
-from hip3.fsm.position import POSITION_TABLE
 
 
 @frozen

@@ -80,12 +80,8 @@ ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
     ignored=[
         Ignore(_E.ACK, (_S.OPEN, _S.PARTIALLY_FILLED, *sorted(TERMINAL, key=lambda s: s.name)), "old news"),
         Ignore(_E.FILL_PART, (_S.PARTIALLY_FILLED,), "another part; the quantity is beside the state"),
-        Ignore(
-            _E.FILL_PART, tuple(sorted(TERMINAL, key=lambda s: s.name)), "a late fill is counted; the end stays the end"
-        ),
-        Ignore(
-            _E.FILL_ALL, tuple(sorted(TERMINAL, key=lambda s: s.name)), "a late fill is counted; the end stays the end"
-        ),
+        Ignore(_E.FILL_PART, tuple(sorted(TERMINAL, key=lambda s: s.name)), "a late fill is counted; the end stays the end"),
+        Ignore(_E.FILL_ALL, tuple(sorted(TERMINAL, key=lambda s: s.name)), "a late fill is counted; the end stays the end"),
         Ignore(_E.SETTLE, tuple(sorted(TERMINAL, key=lambda s: s.name)), "answer and frame say it twice"),
         Ignore(_E.CANCEL, tuple(sorted(TERMINAL, key=lambda s: s.name)), "answer and frame say it twice"),
         Ignore(_E.REJECT, tuple(sorted(TERMINAL, key=lambda s: s.name)), "answer and frame say it twice"),

@@ -1,0 +1,303 @@
+"""Applies facts to the ledger and says what followed: fills, finished trades, rejects, doubts.
+
+RDY-3: between the subscription and the first reading of the account, own events are buffered; they are applied after it
+in the venue's time order and none is dropped. Snapshot fills never open a position: positions come from the venue's
+state, fills give entry time and price, and each fill counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from attrs import define, field, frozen
+
+from hip3.core import facts as f
+from hip3.core import units
+from hip3.core.events import Fill, OrderUpdate, OrderUpdates, UserFills
+from hip3.core.ids import ClientOrderId
+from hip3.core.ledger import Ledger, TrackedOrder, entry_time
+from hip3.core.orders import OutcomeKind
+from hip3.core.trades import Trade
+from hip3.fsm.order import OrderEvent
+from hip3.fsm.position import PositionEvent, PositionState
+from hip3.fsm.table import Refused
+
+
+@frozen
+class Filled:
+    """One fill was booked. `order` is None for a fill that no order of this run explains."""
+
+    fill: Fill
+    order: TrackedOrder | None
+
+
+@frozen
+class Closed:
+    """A position ended."""
+
+    trade: Trade
+
+
+@frozen
+class OrderEnded:
+    """An order is out of the pending ones."""
+
+    order: TrackedOrder
+
+
+@frozen
+class OrderRejected:
+    order: TrackedOrder
+    error: str
+
+
+@frozen
+class Doubted:
+    """Something is not known and must be asked: an order, or a size that does not add up."""
+
+    subject: str
+    why: str
+
+
+@frozen
+class Corrected:
+    """The venue's statement replaced our size of a market."""
+
+    coin: str
+    ours: Decimal
+    venue: Decimal
+
+
+@frozen
+class FillsSnapshot:
+    """The venue's history of fills came; READY's `fills_snapshot` holds."""
+
+    count: int
+
+
+@frozen
+class PositionsAgree:
+    """Our sizes equal the venue's statement; READY's `position_synced` holds."""
+
+    time_ms: int
+
+
+Consequence = Filled | Closed | OrderEnded | OrderRejected | Doubted | Corrected | FillsSnapshot | PositionsAgree
+
+StatusEvent = Callable[[str], OrderEvent | None]
+"""The order event of a venue status text; None for one that nobody knows."""
+
+
+@define
+class Bookkeeper:
+    """One fact in, its consequences out. `now_ms` is wall time."""
+
+    ledger: Ledger
+    status_event: StatusEvent
+    synced: bool = False
+    """False between a link's start and the first reading of the account after it."""
+    _buffer: list[OrderUpdate | Fill] = field(factory=list)
+    _history: list[Fill] = field(factory=list)
+    _history_read: bool = False
+    _account: f.AccountRead | None = None
+
+    def apply(self, fact: f.Fact, now_ms: int) -> list[Consequence]:
+        """What followed from one fact. Refused pairs of the order machine become doubt, never an exception."""
+        match fact:
+            case f.OrderSent(cloid, at_ms):
+                return self._event(cloid, OrderEvent.SEND, at_ms, sent=True)
+            case f.OrderDropped(cloid, reason):
+                return self._event(cloid, OrderEvent.DROP, now_ms, error=reason)
+            case f.OrderDoubted(cloid, reason):
+                return [*self._event(cloid, OrderEvent.DOUBT, now_ms, error=reason), Doubted(str(cloid), reason)]
+            case f.OrderAbsent(cloid, proof):
+                return self._event(cloid, OrderEvent.ABSENT, now_ms, error=proof)
+            case f.OrderAnswered():
+                return self._answered(fact)
+            case f.OrderStatusRead():
+                return self._status_read(fact, now_ms)
+            case OrderUpdates(updates):
+                return self._own_events(list(updates), now_ms)
+            case UserFills(_, fills, is_snapshot):
+                return self._fills(list(fills), is_snapshot, now_ms)
+            case f.LinkUp() | f.LinkDown():
+                self.synced = False
+                self._buffer.clear()
+                self._history_read = False
+                self._account = None
+                return []
+            case f.AccountRead():
+                self._account = fact
+                return self._try_sync(now_ms)
+
+    # ---- orders
+
+    def _event(
+        self, cloid: ClientOrderId, event: OrderEvent, at_ms: int, *, sent: bool = False, error: str | None = None
+    ) -> list[Consequence]:
+        order = self.ledger.find(cloid.value, None)
+        if order is None:
+            return [Doubted(str(cloid), f"{event.name} for an order that is not known")]
+        if sent:
+            order.sent_ms = at_ms
+        if error is not None:
+            order.error = error
+        return self._move(order, event, at_ms)
+
+    def _move(self, order: TrackedOrder, event: OrderEvent, at_ms: int) -> list[Consequence]:
+        was_pending = order.is_pending
+        try:
+            self.ledger.move(order, event, at_ms)
+        except Refused as refused:
+            # Said by the venue, an impossible event is doubt: it is asked about, never guessed at.
+            return [Doubted(str(order.cloid), str(refused))]
+        return [OrderEnded(order)] if was_pending and not order.is_pending else []
+
+    def _answered(self, fact: f.OrderAnswered) -> list[Consequence]:
+        outcome = fact.outcome
+        order = self.ledger.find(fact.cloid.value, None)
+        if order is None:
+            return [Doubted(str(fact.cloid), "an answer for an order that is not known")]
+        self.ledger.learn_oid(order, outcome.oid)
+        if outcome.kind is OutcomeKind.REFUSED:
+            order.error = outcome.error
+            ended = self._move(order, OrderEvent.REJECT, fact.at_ms)
+            return [OrderRejected(order, outcome.error or "refused"), *ended]
+        if outcome.kind is OutcomeKind.IN_DOUBT:
+            why = outcome.error or "the answer could not be read"
+            return [*self._move(order, OrderEvent.DOUBT, fact.at_ms), Doubted(str(fact.cloid), why)]
+        if outcome.filled_sz is None:
+            return self._move(order, OrderEvent.ACK, fact.at_ms)
+        order.reported_sz = max(order.reported_sz, outcome.filled_sz)
+        return self._move(order, OrderEvent.SETTLE, fact.at_ms)
+
+    def _own_events(self, events: list[OrderUpdate], now_ms: int) -> list[Consequence]:
+        if not self.synced:
+            self._buffer.extend(events)
+            return []
+        return [c for event in events for c in self._update(event, now_ms)]
+
+    def _update(self, update: OrderUpdate, now_ms: int) -> list[Consequence]:
+        order = self.ledger.find(update.cloid, update.oid)
+        if order is None:
+            return []  # another client of this account, or an earlier run
+        self.ledger.learn_oid(order, update.oid)
+        event = self.status_event(update.status)
+        if event is None:
+            doubt = self._move(order, OrderEvent.DOUBT, now_ms)
+            return [*doubt, Doubted(str(order.cloid), f"unknown order status {update.status!r}")]
+        if event is OrderEvent.SETTLE:
+            # `sz` is what remains: zero, or what an IOC did not get (PROTOCOL 7.1).
+            order.reported_sz = max(order.reported_sz, order.intent.sz - update.sz)
+        ended = self._move(order, event, update.status_time_ms)
+        if event is OrderEvent.REJECT and order.error is None:
+            order.error = update.status
+            return [OrderRejected(order, update.status), *ended]
+        return ended
+
+    def _status_read(self, fact: f.OrderStatusRead, now_ms: int) -> list[Consequence]:
+        """Status and fills were read together, so what the fills do not show was not executed."""
+        result = [c for fill in fact.fills for c in self._fill(fill)]
+        result += self._update(fact.update, now_ms)
+        order = self.ledger.find(fact.cloid.value, fact.update.oid)
+        if order is not None and order.is_terminal and order.awaits_fills:
+            order.reported_sz = order.filled_sz
+            self.ledger.settle(order)
+            result.append(OrderEnded(order))
+        return result
+
+    # ---- fills
+
+    def _fills(self, fills: list[Fill], is_snapshot: bool, now_ms: int) -> list[Consequence]:
+        if is_snapshot:
+            self._history = fills
+            self._history_read = True
+            return [FillsSnapshot(len(fills)), *self._try_sync(now_ms)]
+        if not self.synced:
+            self._buffer.extend(fills)
+            return []
+        return [c for fill in fills for c in self._fill(fill)]
+
+    def _fill(self, fill: Fill) -> list[Consequence]:
+        if not self.ledger.see_fill(fill):
+            return []
+        position = self.ledger.position(fill.coin)
+        result: list[Consequence] = []
+        if fill.start_position != position.szi:
+            why = f"a fill starts from {fill.start_position}, we had {position.szi}"
+            result.append(Doubted(fill.coin, why))
+        order = self.ledger.find(fill.cloid, fill.oid)
+        result.append(Filled(fill, order))
+        trade = position.apply(fill)
+        self.ledger.remember_applied(fill)
+        if order is not None:
+            result += self._fill_order(order, fill)
+        if trade is not None:
+            result.append(Closed(trade))
+        return result
+
+    def _fill_order(self, order: TrackedOrder, fill: Fill) -> list[Consequence]:
+        was_pending = order.is_pending
+        self.ledger.learn_oid(order, fill.oid)
+        order.late_fills += order.is_terminal and not order.awaits_fills
+        order.filled_sz += fill.sz
+        order.filled_notional += fill.sz * fill.px
+        event = OrderEvent.FILL_ALL if order.filled_sz >= order.intent.sz else OrderEvent.FILL_PART
+        moved = self._move(order, event, fill.time_ms)
+        self.ledger.settle(order)
+        if was_pending and not order.is_pending and not moved:
+            moved = [OrderEnded(order)]
+        return moved
+
+    # ---- the account's state
+
+    def _try_sync(self, now_ms: int) -> list[Consequence]:
+        if self._account is None or not self._history_read:
+            return []
+        result: list[Consequence] = []
+        account, self._account = self._account, None
+        if not self.synced:
+            result += self._first_sync(account, now_ms)
+        return [*result, *self._compare(account)]
+
+    def _first_sync(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
+        """Books what was missed, in the venue's order: history of our own orders, then what was buffered."""
+        self.synced = True
+        result: list[Consequence] = []
+        for fill in sorted(self._history, key=lambda x: (x.time_ms, x.tid)):
+            if self.ledger.find(fill.cloid, fill.oid) is not None:
+                result += self._fill(fill)
+            else:
+                self.ledger.see_fill(fill)  # before this run: its effect is in the venue's statement
+        for update in account.open_orders:
+            result += self._update(update, now_ms)
+        buffered, self._buffer = self._buffer, []
+        for event in sorted(buffered, key=lambda x: x.time_ms if isinstance(x, Fill) else x.status_time_ms):
+            result += self._fill(event) if isinstance(event, Fill) else self._update(event, now_ms)
+        return result
+
+    def _compare(self, account: f.AccountRead) -> list[Consequence]:
+        """Compares our sizes, as of the statement's own time, with each dex; takes the venue's word where they differ."""
+        result: list[Consequence] = []
+        for state in account.states:
+            venue = {p.coin: p for p in state.positions}
+            ours = {c for c in self.ledger.positions if (c.partition(":")[0] if ":" in c else "") == state.dex}
+            for coin in sorted(ours | venue.keys()):
+                stated = venue[coin].szi if coin in venue else units.ZERO
+                had = self.ledger.size_at(coin, state.time_ms)
+                if had == stated or any(self.ledger.pending(coin)):
+                    continue  # with an order in flight the two may differ by what it did; it is compared when it ends
+                entry_px = venue[coin].entry_px if coin in venue else None
+                opened = entry_time(self._history, coin, stated) or state.time_ms
+                self.ledger.position(coin).adopt(stated, entry_px or units.ZERO, opened)
+                result.append(Corrected(coin, had, stated))
+        result.append(PositionsAgree(max((s.time_ms for s in account.states), default=0)))
+        return result
+
+    def mark_overdue(self, coin: str) -> bool:
+        """Says that a position should have been flat by now; True the first time."""
+        position = self.ledger.position(coin)
+        before = position.state
+        position.fire(PositionEvent.OVERDUE)
+        return before is not position.state and position.state is PositionState.FLATTEN_FAILED

@@ -1,0 +1,147 @@
+"""Entry gates (GATE-1, 2): may this signal become an order? First failure wins; nothing here waits or changes anything.
+
+The caller checks, registers and enqueues in one synchronous step, so that no other task can act in between (GATE-3).
+Reduce-only orders and cancels never come here (GATE-4).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from decimal import Decimal
+
+from attrs import frozen
+
+from hip3.core import units
+from hip3.core.ids import OrderSide
+from hip3.core.ledger import Ledger
+from hip3.core.market import MarketState
+
+
+class Refusal(enum.Enum):
+    """Why a signal was not traded. SKIPPED ones are normal; REJECTED ones say that something forbids it."""
+
+    HARD_STOP = "HardStop"
+    NOT_READY = "NotReady"
+    MAX_POSITION_PER_MARKET = "MaxPositionPerMarket"
+    MAX_POSITION_TOTAL = "MaxPositionTotal"
+    ALREADY_HAS_POSITION = "AlreadyHasPosition"
+    PENDING_ORDER_EXISTS = "PendingOrderExists"
+    DAILY_TRADE_LIMIT = "DailyTradeLimit"
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    QUEUE_FULL = "QueueFull"
+    INFLIGHT_FULL = "InflightFull"
+
+    @property
+    def is_skip(self) -> bool:
+        return self in _SKIPS
+
+
+_SKIPS = frozenset(
+    {
+        Refusal.ALREADY_HAS_POSITION,
+        Refusal.PENDING_ORDER_EXISTS,
+        Refusal.DAILY_TRADE_LIMIT,
+        Refusal.BUDGET_EXHAUSTED,
+    }
+)
+
+
+@frozen
+class Verdict:
+    """`Queued`, `QueuedDegraded`, `Skipped(...)` or `Rejected(...)`, with the numbers that decided."""
+
+    refusal: Refusal | None
+    detail: str = ""
+    degraded: bool = False
+
+    def __str__(self) -> str:
+        if self.refusal is None:
+            return "QueuedDegraded" if self.degraded else "Queued"
+        return f"{'Skipped' if self.refusal.is_skip else 'Rejected'}({self.refusal.value})"
+
+
+@frozen
+class Caps:
+    """Notional caps in USD; the order cap is the smallest of detector, limits, safety and executor (CFG-5)."""
+
+    order_usd: Decimal
+    per_market_usd: Decimal
+    total_usd: Decimal
+
+
+@frozen
+class EntryView:
+    """What the gates look at, all of it read in the same step."""
+
+    allows_entry: bool
+    mode_reason: str
+    not_ready: str | None
+    """The first missing READY condition, account or market; None where READY-TRADING holds."""
+    ledger: Ledger
+    markets: Mapping[str, MarketState]
+    now_ms: int
+    """Monotonic."""
+    max_mark_age_ms: int
+    caps: Caps
+    entries_left_today: int
+    budget_left: int
+    """Actions that may still be sent before the reserve for cancels and flatten is touched."""
+
+
+def check_entry(coin: str, side: OrderSide, sz: Decimal, view: EntryView) -> Verdict | None:
+    """None where the order may go; else the first gate that refuses, in the order of GATE-1."""
+    if not view.allows_entry:
+        return Verdict(Refusal.HARD_STOP, view.mode_reason)
+    if view.not_ready is not None:
+        return Verdict(Refusal.NOT_READY, view.not_ready)
+    capped = _check_caps(coin, side, sz, view)
+    if capped is not None:
+        return capped
+    position = view.ledger.positions.get(coin)
+    if position is not None and position.szi != 0:
+        return Verdict(Refusal.ALREADY_HAS_POSITION, f"{position.szi}")
+    if any(view.ledger.pending(coin)):
+        order = next(view.ledger.pending(coin))
+        return Verdict(Refusal.PENDING_ORDER_EXISTS, f"{order.cloid} is {order.state.name}")
+    if view.entries_left_today <= 0:
+        return Verdict(Refusal.DAILY_TRADE_LIMIT, "safety.max_daily_trades is reached")
+    if view.budget_left <= 0:
+        return Verdict(Refusal.BUDGET_EXHAUSTED, "the rest is kept for cancels and flatten")
+    return None
+
+
+def exposure_usd(view: EntryView, coin: str) -> Decimal | None:
+    """|position| plus pending entries of one market at its own mark; None where the mark is missing or stale."""
+    position = view.ledger.positions.get(coin)
+    held = abs(position.szi) if position else units.ZERO
+    pending = sum((o.remaining_sz for o in view.ledger.pending(coin) if not o.intent.reduce_only), units.ZERO)
+    if held + pending == 0:
+        return units.ZERO
+    market = view.markets.get(coin)
+    mark = market.mark(view.now_ms, view.max_mark_age_ms) if market else None
+    return None if mark is None else (held + pending) * mark
+
+
+def _check_caps(coin: str, side: OrderSide, sz: Decimal, view: EntryView) -> Verdict | None:
+    """MaxPosition per market, then in total (GATE-2). An order that does not fit is refused, never cut down."""
+    mark = view.markets[coin].mark(view.now_ms, view.max_mark_age_ms)
+    if mark is None:
+        return Verdict(Refusal.NOT_READY, f"no fresh mark of {coin}")
+    wanted = sz * mark
+    own = exposure_usd(view, coin)
+    if own is None:
+        return Verdict(Refusal.NOT_READY, f"no fresh mark of {coin}")
+    if own + wanted > view.caps.per_market_usd:
+        detail = f"{coin}: {own:.2f} held or pending + {wanted:.2f} > {view.caps.per_market_usd} USD"
+        return Verdict(Refusal.MAX_POSITION_PER_MARKET, detail)
+    total = units.ZERO
+    for other in {*view.ledger.positions, *(o.intent.coin for o in view.ledger.orders.values())}:
+        part = exposure_usd(view, other)
+        if part is None:
+            return Verdict(Refusal.NOT_READY, f"no fresh mark of {other}, which is held or pending")
+        total += part
+    if total + wanted > view.caps.total_usd:
+        detail = f"{total:.2f} held or pending + {wanted:.2f} > {view.caps.total_usd} USD in total"
+        return Verdict(Refusal.MAX_POSITION_TOTAL, detail)
+    return None

@@ -1,0 +1,212 @@
+"""Our orders and positions: the one place that says what is pending, what is held, and what is in doubt.
+
+The position task applies facts; the executor may only `register` an order, in the same step in which the gates let it
+pass. What is *pending* in a market is derived from the orders that are not finished: there is no counter beside them
+that could drift (GATE-3). Quantities come from fills alone; an answer that reports a fill keeps its order pending until
+the fill itself has arrived.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from decimal import Decimal
+
+from attrs import define, field
+
+from hip3.core import units
+from hip3.core.detector import Signal
+from hip3.core.events import Fill
+from hip3.core.ids import ClientOrderId
+from hip3.core.orders import OrderIntent
+from hip3.core.trades import MarketPosition
+from hip3.fsm.order import ORDER_TABLE, TERMINAL, OrderEvent, OrderState
+from hip3.fsm.position import PositionEvent, PositionState
+
+# Finished orders stay addressable for late fills: the venue itself keeps about 2000 records (PROTOCOL 3).
+KEPT_FINISHED = 2000
+KEPT_FILLS = 20_000
+
+
+@define
+class TrackedOrder:
+    """One order of this run (ORD-2). Sizes in base units; `*_ms` wall time."""
+
+    intent: OrderIntent
+    state: OrderState = OrderState.PENDING
+    oid: int | None = None
+    filled_sz: Decimal = units.ZERO
+    filled_notional: Decimal = units.ZERO
+    reported_sz: Decimal = units.ZERO
+    """Executed size by the venue's answer; its fills may still be on their way."""
+    sent_ms: int | None = None
+    ended_ms: int | None = None
+    doubted_ms: int | None = None
+    queries: int = 0
+    error: str | None = None
+    late_fills: int = 0
+
+    @property
+    def cloid(self) -> ClientOrderId:
+        return self.intent.cloid
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def awaits_fills(self) -> bool:
+        """The venue reported more than the fills that have arrived."""
+        return self.reported_sz > self.filled_sz
+
+    @property
+    def is_pending(self) -> bool:
+        """It can still change the position: alive, in doubt, or its fills are on their way."""
+        return not self.is_terminal or self.awaits_fills
+
+    @property
+    def remaining_sz(self) -> Decimal:
+        return max(units.ZERO, self.intent.sz - self.filled_sz)
+
+
+@define
+class Ledger:
+    """Orders by cloid, positions by coin, fills once each."""
+
+    orders: dict[str, TrackedOrder] = field(factory=dict)
+    """Orders that are pending."""
+    finished: OrderedDict[str, TrackedOrder] = field(factory=OrderedDict)
+    positions: dict[str, MarketPosition] = field(factory=dict)
+    recent_fills: OrderedDict[tuple[str, int, int], Fill] = field(factory=OrderedDict)
+    """Fills that moved a position, newest last."""
+    seen_fills: OrderedDict[tuple[str, int, int], None] = field(factory=OrderedDict)
+    _by_oid: dict[int, str] = field(factory=dict)
+
+    # ---- reading
+
+    def position(self, coin: str) -> MarketPosition:
+        position = self.positions.get(coin)
+        if position is None:
+            position = self.positions[coin] = MarketPosition(coin)
+        return position
+
+    def find(self, cloid: str | None, oid: int | None) -> TrackedOrder | None:
+        """Our order by cloid, else by oid; finished ones included."""
+        key = cloid if cloid is not None else self._by_oid.get(oid) if oid is not None else None
+        if key is None:
+            return None
+        return self.orders.get(key) or self.finished.get(key)
+
+    def pending(self, coin: str) -> Iterator[TrackedOrder]:
+        return (o for o in self.orders.values() if o.intent.coin == coin)
+
+    def has_pending_entry(self, coin: str) -> bool:
+        return any(not o.intent.reduce_only for o in self.pending(coin))
+
+    def pending_close(self, coin: str) -> TrackedOrder | None:
+        return next((o for o in self.pending(coin) if o.intent.reduce_only), None)
+
+    def in_doubt(self) -> list[TrackedOrder]:
+        """Orders whose fate is unknown, or whose reported fills have not come."""
+        return [o for o in self.orders.values() if o.state is OrderState.UNKNOWN or o.awaits_fills]
+
+    def held(self) -> list[MarketPosition]:
+        return [p for p in self.positions.values() if p.szi != 0]
+
+    @property
+    def is_exposed(self) -> bool:
+        return bool(self.orders) or any(p.szi != 0 for p in self.positions.values())
+
+    # ---- the executor's one step
+
+    def register(self, intent: OrderIntent, signal: Signal | None = None) -> TrackedOrder:
+        """Creates the order as PENDING, before it can be sent. Raises ValueError for an id that is known already."""
+        key = intent.cloid.value
+        if key in self.orders or key in self.finished:
+            raise ValueError(f"order {key} is registered already; each order has its own id")
+        order = self.orders[key] = TrackedOrder(intent)
+        position = self.position(intent.coin)
+        if intent.reduce_only:
+            position.closing = intent.cloid
+            position.close_attempts += 1
+            position.fire(PositionEvent.CLOSE_PLACED)
+        else:
+            if position.szi == 0:
+                position.signal = signal
+            position.fire(PositionEvent.ENTRY_PLACED)
+        return order
+
+    # ---- the position task's steps
+
+    def move(self, order: TrackedOrder, event: OrderEvent, at_ms: int) -> bool:
+        """Applies an event of the order machine; True where the state changed. Raises Refused for an impossible pair."""
+        before = order.state
+        order.state = ORDER_TABLE.next(before, event)
+        if order.state is OrderState.UNKNOWN and before is not OrderState.UNKNOWN:
+            order.doubted_ms = at_ms
+            order.queries = 0
+        if order.is_terminal and order.ended_ms is None:
+            order.ended_ms = at_ms
+        self.settle(order)
+        return order.state is not before
+
+    def settle(self, order: TrackedOrder) -> None:
+        """Takes an order that can no longer change the position out of the pending ones."""
+        key = order.cloid.value
+        if order.is_pending or key not in self.orders:
+            return
+        del self.orders[key]
+        self.finished[key] = order
+        while len(self.finished) > KEPT_FINISHED:
+            _, old = self.finished.popitem(last=False)
+            if old.oid is not None:
+                self._by_oid.pop(old.oid, None)
+        position = self.position(order.intent.coin)
+        if order.intent.reduce_only:
+            if position.closing == order.cloid:
+                position.closing = None
+            position.fire(PositionEvent.CLOSE_ENDED)
+        elif not self.has_pending_entry(order.intent.coin):
+            position.fire(PositionEvent.ENTRY_ENDED)
+
+    def learn_oid(self, order: TrackedOrder, oid: int | None) -> None:
+        if oid is not None and order.oid != oid:
+            order.oid = oid
+            self._by_oid[oid] = order.cloid.value
+
+    def see_fill(self, fill: Fill) -> bool:
+        """Marks a fill as known; False where it was known already (each fill counts once, RDY-3)."""
+        if fill.key in self.seen_fills:
+            return False
+        self.seen_fills[fill.key] = None
+        while len(self.seen_fills) > KEPT_FILLS:
+            self.seen_fills.popitem(last=False)
+        return True
+
+    def remember_applied(self, fill: Fill) -> None:
+        """Keeps a fill that moved a position, so that an older statement of the venue can be compared fairly."""
+        self.recent_fills[fill.key] = fill
+        while len(self.recent_fills) > KEPT_FINISHED:
+            self.recent_fills.popitem(last=False)
+
+    def size_at(self, coin: str, time_ms: int) -> Decimal:
+        """Our signed size as it was at the venue's `time_ms`: fills after it are taken off again."""
+        later = sum((f.signed_sz for f in self.recent_fills.values() if f.coin == coin and f.time_ms > time_ms), units.ZERO)
+        return self.position(coin).szi - later
+
+
+def entry_time(fills: list[Fill], coin: str, szi: Decimal) -> int | None:
+    """When the position of `szi` was opened, from the fills that the venue lists (POS-1): the fill that left zero behind.
+
+    Walks back from the newest fill; None where the list does not reach that far.
+    """
+    held = szi
+    for fill in sorted((f for f in fills if f.coin == coin), key=lambda f: (f.time_ms, f.tid), reverse=True):
+        before = held - fill.signed_sz
+        if before == 0 or (before > 0) != (held > 0):
+            return fill.time_ms
+        held = before
+    return None
+
+
+__all__ = ["KEPT_FILLS", "Ledger", "PositionState", "TrackedOrder", "entry_time"]

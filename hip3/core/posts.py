@@ -1,0 +1,93 @@
+"""Posts in flight: one record per request, each with a deadline (POST-1), and the in-flight count (BAT-6).
+
+`sent - completed == in_flight` always holds, because the count is derived from the records that were sent and have not
+ended. A record that ended stays known for a while, so that a late answer still finds its orders (POST-5).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from attrs import define, field
+
+from hip3.core.scheduler import Batch
+from hip3.fsm.post import POST_TABLE, POST_TERMINAL, PostEvent, PostState
+
+KEPT_ENDED = 1000
+
+
+@define
+class Post:
+    """One request. `registered_ms` and `deadline_ms` are monotonic."""
+
+    id: int
+    batch: Batch
+    nonce: int
+    registered_ms: int
+    deadline_ms: int
+    state: PostState = PostState.REGISTERED
+    was_sent: bool = False
+    answered_ms: int | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in POST_TERMINAL
+
+
+@define
+class PostBook:
+    timeout_ms: int
+    sent: int = 0
+    completed: int = 0
+    high_water: int = 0
+    _next_id: int = 0
+    _live: OrderedDict[int, Post] = field(factory=OrderedDict)
+    _ended: OrderedDict[int, Post] = field(factory=OrderedDict)
+
+    @property
+    def in_flight(self) -> int:
+        return self.sent - self.completed
+
+    @property
+    def live(self) -> tuple[Post, ...]:
+        return tuple(self._live.values())
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """Posts share one time-out, so the oldest ends first."""
+        return next(iter(self._live.values())).deadline_ms if self._live else None
+
+    def register(self, batch: Batch, nonce: int, now_ms: int) -> Post:
+        """A record with an id of its own sequence; the id is never part of what is signed."""
+        self._next_id += 1
+        post = Post(self._next_id, batch, nonce, now_ms, now_ms + self.timeout_ms)
+        self._live[post.id] = post
+        return post
+
+    def handed_over(self, post: Post) -> None:
+        """The socket took the bytes: from here it is in flight."""
+        if post.is_ended:
+            return
+        post.state = POST_TABLE.next(post.state, PostEvent.HANDED_OVER)
+        post.was_sent = True
+        self.sent += 1
+        self.high_water = max(self.high_water, self.in_flight)
+
+    def end(self, post: Post, event: PostEvent) -> bool:
+        """Ends a post once; False where it had ended before."""
+        if post.is_ended:
+            return False
+        post.state = POST_TABLE.next(post.state, event)
+        self.completed += post.was_sent
+        del self._live[post.id]
+        self._ended[post.id] = post
+        while len(self._ended) > KEPT_ENDED:
+            self._ended.popitem(last=False)
+        return True
+
+    def find(self, post_id: int) -> Post | None:
+        """A live or recently ended post."""
+        return self._live.get(post_id) or self._ended.get(post_id)
+
+    def overdue(self, now_ms: int) -> list[Post]:
+        return [p for p in self._live.values() if p.deadline_ms <= now_ms]
