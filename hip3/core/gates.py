@@ -13,7 +13,6 @@ from decimal import Decimal
 from attrs import frozen
 
 from hip3.core import units
-from hip3.core.ids import OrderSide
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
 
@@ -89,13 +88,13 @@ class EntryView:
     """Actions that may still be sent before the reserve for cancels and flatten is touched."""
 
 
-def check_entry(coin: str, side: OrderSide, sz: Decimal, view: EntryView) -> Verdict | None:
+def check_entry(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
     """None where the order may go; else the first gate that refuses, in the order of GATE-1."""
     if not view.allows_entry:
         return Verdict(Refusal.HARD_STOP, view.mode_reason)
     if view.not_ready is not None:
         return Verdict(Refusal.NOT_READY, view.not_ready)
-    capped = _check_caps(coin, side, sz, view)
+    capped = _check_caps(coin, sz, view)
     if capped is not None:
         return capped
     position = view.ledger.positions.get(coin)
@@ -123,7 +122,7 @@ def exposure_usd(view: EntryView, coin: str) -> Decimal | None:
     return None if mark is None else (held + pending) * mark
 
 
-def _check_caps(coin: str, side: OrderSide, sz: Decimal, view: EntryView) -> Verdict | None:
+def _check_caps(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
     """MaxPosition per market, then in total (GATE-2). An order that does not fit is refused, never cut down."""
     mark = view.markets[coin].mark(view.now_ms, view.max_mark_age_ms)
     if mark is None:
