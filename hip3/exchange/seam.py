@@ -1,8 +1,8 @@
 """The seam between a source of market data and the simulated exchange.
 
-A source says what the rest of the world does: the depth that other people quote, the oracle, the trades among others. The
-exchange owns everything about its accounts. A source refuses to know accounts, orders or the wall clock: its time is
-milliseconds since the start of the run, and it is pulled lazily, so a run of hours needs no memory for them.
+A source says what the rest of the world does: the depth that other people quote, the oracle, the trades among others.
+The exchange owns everything about its accounts. A source refuses to know accounts, orders or the wall clock: its time
+is milliseconds since the start of the run, and it is pulled lazily, so a run of hours needs no memory for its events.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Protocol
 
-from attrs import field, frozen
+from attrs import frozen
 
 from hip3.core.events import Level
 from hip3.core.ids import OrderSide
@@ -48,7 +48,7 @@ class DexListing:
     """
 
     name: str
-    universe: tuple[MarketListing, ...] = field(converter=tuple)
+    universe: tuple[MarketListing, ...]
     full_name: str = ""
     fee_scale: Decimal = Decimal(1)
     """Deployer fee scale of the whole dex, where `MarketListing.fee_scale` does not say otherwise."""
@@ -65,8 +65,8 @@ class BookChange:
     """
 
     coin: str
-    bids: tuple[Level, ...] = field(converter=tuple)
-    asks: tuple[Level, ...] = field(converter=tuple)
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
 
 
 @frozen
@@ -83,7 +83,7 @@ class CtxChange:
 
 @frozen
 class Print:
-    """A trade among others; `side` is the aggressor's. It moves no external depth: the source's next BookChange does."""
+    """A trade among others; `side` is the aggressor's. It moves no external depth: the next BookChange does."""
 
     coin: str
     side: OrderSide
@@ -108,7 +108,7 @@ class MarketSource(Protocol):
         ...
 
     def on_take(self, coin: str, side: OrderSide, px: Decimal, sz: Decimal, at_ms: int) -> Sequence[TimedEvent]:
-        """External depth was taken by an account (`side` is the taker's); returns how the makers react, later than `at_ms`.
+        """External depth was taken by an account (`side` is the taker's); returns how the makers react, after `at_ms`.
 
         The exchange merges the answer into the stream of `events()`. A source that does not react returns ().
         """

@@ -1,0 +1,162 @@
+"""The book of one market: other people's depth as the source states it, and the resting orders of our accounts.
+
+Price-time priority. At one price the external depth stands ahead of our orders: whether a real order would have had a
+better place is unknown, and the worse assumption does not flatter. Refuses to know accounts, margin or fees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+from attrs import define, frozen
+
+from hip3.core.events import Level
+from hip3.core.ids import OrderSide, TimeInForce
+from hip3.core.units import ZERO
+
+
+@define(eq=False)
+class Order:
+    """One order of an account, from its execution to its end and after. `sz` is what remains, `orig_sz` what was asked."""
+
+    oid: int
+    address: str
+    asset: int
+    coin: str
+    side: OrderSide
+    px: Decimal
+    sz: Decimal
+    orig_sz: Decimal
+    tif: TimeInForce
+    reduce_only: bool
+    cloid: str | None
+    created_ms: int
+    status: str = "open"
+    status_ms: int = 0
+    filled_sz: Decimal = ZERO
+
+    @property
+    def is_open(self) -> bool:
+        return self.status == "open"
+
+
+@frozen
+class Quote:
+    """Who stands first in line on a side: an account's order, or external depth where `order` is None."""
+
+    px: Decimal
+    sz: Decimal
+    order: Order | None
+
+
+@frozen
+class DepthLevel:
+    """One level as the venue shows it, `n` orders in `sz`."""
+
+    px: Decimal
+    sz: Decimal
+    n: int
+
+
+@define
+class _External:
+    px: Decimal
+    stated: Decimal
+    left: Decimal
+
+
+def _better(side: OrderSide, a: Decimal, b: Decimal) -> bool:
+    return a > b if side.is_buy else a < b
+
+
+def crosses(side: OrderSide, limit_px: Decimal, opposite_px: Decimal) -> bool:
+    """True where an order of `side` at `limit_px` would trade with a quote at `opposite_px`."""
+    return limit_px >= opposite_px if side.is_buy else limit_px <= opposite_px
+
+
+class Book:
+    """Both sides; `side` always names the side that rests."""
+
+    def __init__(self) -> None:
+        self._external: dict[OrderSide, list[_External]] = {OrderSide.BUY: [], OrderSide.SELL: []}
+        self._resting: dict[OrderSide, list[Order]] = {OrderSide.BUY: [], OrderSide.SELL: []}
+        self.hidden: OrderSide | None = None
+        """A side whose external depth is gone for as long as this says so (the one-sided book of SIM-4)."""
+
+    def replace_external(self, bids: Iterable[Level], asks: Iterable[Level]) -> None:
+        """The source's new depth. A level whose stated size did not change keeps what was taken from it."""
+        for side, levels in ((OrderSide.BUY, bids), (OrderSide.SELL, asks)):
+            before = {level.px: level for level in self._external[side]}
+            after = []
+            for level in levels:
+                old = before.get(level.px)
+                left = old.left if old is not None and old.stated == level.sz else level.sz
+                after.append(_External(level.px, level.sz, left))
+            self._external[side] = after
+
+    def take_external(self, side: OrderSide, px: Decimal, sz: Decimal) -> None:
+        """Removes `sz` from the external level at `px`; it must be there."""
+        for level in self._external[side]:
+            if level.px == px:
+                if level.left < sz:
+                    raise ValueError(f"{sz} taken at {px}, where {level.left} is left")
+                level.left -= sz
+                return
+        raise ValueError(f"no external level at {px}")
+
+    def _quoted(self, side: OrderSide) -> list[_External]:
+        return [] if side is self.hidden else self._external[side]
+
+    def first_external(self, side: OrderSide) -> Quote | None:
+        """The best external level with anything left."""
+        for level in self._quoted(side):
+            if level.left > 0:
+                return Quote(level.px, level.left, None)
+        return None
+
+    def first_resting(self, side: OrderSide) -> Order | None:
+        return self._resting[side][0] if self._resting[side] else None
+
+    def first(self, side: OrderSide) -> Quote | None:
+        """Who a taker meets first on `side`; external depth before our orders at one price."""
+        external, order = self.first_external(side), self.first_resting(side)
+        if order is not None and (external is None or _better(side, order.px, external.px)):
+            return Quote(order.px, order.sz, order)
+        return external
+
+    def best(self, side: OrderSide) -> Decimal | None:
+        quote = self.first(side)
+        return quote.px if quote is not None else None
+
+    def mid(self) -> Decimal | None:
+        """Middle of the best prices; None where a side is empty."""
+        bid, ask = self.best(OrderSide.BUY), self.best(OrderSide.SELL)
+        return (bid + ask) / 2 if bid is not None and ask is not None else None
+
+    def depth(self, side: OrderSide, levels: int) -> list[DepthLevel]:
+        """The best `levels` prices of a side, external and ours summed."""
+        sizes: dict[Decimal, tuple[Decimal, int]] = {}
+        for level in self._quoted(side):
+            if level.left > 0:
+                sizes[level.px] = (level.left, 1)
+        for order in self._resting[side]:
+            sz, n = sizes.get(order.px, (ZERO, 0))
+            sizes[order.px] = (sz + order.sz, n + 1)
+        ranked = sorted(sizes.items(), reverse=side.is_buy)[:levels]
+        return [DepthLevel(px, sz, n) for px, (sz, n) in ranked]
+
+    def add(self, order: Order) -> None:
+        """Rests an order behind those of its price."""
+        line = self._resting[order.side]
+        place = len(line)
+        while place > 0 and _better(order.side, order.px, line[place - 1].px):
+            place -= 1
+        line.insert(place, order)
+
+    def remove(self, order: Order) -> None:
+        self._resting[order.side].remove(order)
+
+    def resting(self, side: OrderSide) -> Iterator[Order]:
+        """Our resting orders in priority; a copy, so the caller may remove."""
+        return iter(list(self._resting[side]))
