@@ -16,7 +16,6 @@ import attrs
 
 from hip3.settings.schema import KEY_SOURCES, Settings
 
-
 _TAGS: dict[type, str] = {cls: tag for tag, cls in KEY_SOURCES.items()}
 
 

@@ -58,26 +58,26 @@ def load(path: Path | str | None, env: Mapping[str, str]) -> LoadedSettings:
 def load_for_check(path: Path | str | None, env: Mapping[str, str]) -> LoadedSettings:
     """As `load`, but what only the operator can fill in is listed in `needed` and not refused."""
     source = select(path, env)
-    data = _parse(source, _read(source))
-    settings, problems = structure(data)
-    if settings is not None:
-        problems += contradictions(settings, tuple(problem.path for problem in problems))
-    wrong = [problem for problem in problems if problem.kind is Kind.WRONG]
-    if wrong or settings is None:
-        raise ConfigError(source, problems)
-    final = resolved(settings)
-    return LoadedSettings(final, source, config_hash(final), tuple(problems))
+    settings, needed = _checked(source, _read(source))
+    return LoadedSettings(settings, source, config_hash(settings), needed)
 
 
 def from_text(text: str, source: str = "<text>") -> Settings:
     """Settings of a TOML text, checked as `load` does. Raises ConfigError."""
-    data = _parse(Path(source), text.encode())
-    settings, problems = structure(data)
+    settings, needed = _checked(Path(source), text.encode())
+    if needed:
+        raise ConfigError(source, needed)
+    return settings
+
+
+def _checked(source: Path, content: bytes) -> tuple[Settings, tuple[Problem, ...]]:
+    """Resolved settings and what a start still needs. Raises ConfigError with all problems where one is WRONG."""
+    settings, problems = structure(_parse(source, content))
     if settings is not None:
         problems += contradictions(settings, tuple(problem.path for problem in problems))
-    if problems or settings is None:
+    if settings is None or any(problem.kind is Kind.WRONG for problem in problems):
         raise ConfigError(source, problems)
-    return resolved(settings)
+    return resolved(settings), tuple(problems)
 
 
 def select(path: Path | str | None, env: Mapping[str, str]) -> Path:

@@ -21,7 +21,7 @@ from hip3.venue.hyperliquid.endpoints import Network
 COIN = Text(
     r"([a-z0-9]{1,16}:)?[A-Za-z0-9@/_.-]{1,32}", 'the venue\'s name of a market, dex prefix included, such as "xyz:SNDK"'
 )
-"""Characters seen in `meta` of the main and the builder dexs (PROTOCOL 1.2, 1.3); lengths are ours: they bound a log line."""
+"""Characters seen in `meta` of the main and the builder dexs (PROTOCOL 1.2, 1.3); lengths are ours: they bound a line."""
 _PATH = Text(r"[^\x00-\x1f]{1,4096}", "a path, not empty")
 _VAR_NAME = Text(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "the name of an environment variable: letters, digits and _")
 _BELOW_ALL = Decimal(9999)  # 10,000 bps is the whole price: a sell would be priced at zero

@@ -44,14 +44,14 @@ def structure(data: Mapping[str, object]) -> tuple[Settings | None, list[Problem
     errors = _errors(data)
     if not errors:
         return _CONVERTER.structure(data, Settings), []
-    problems = [problem for path, error in errors for problem in _problems(data, path, error)]
-    remaining = _without(data, [path for path, _ in errors], [p.path for p in problems])
+    found = [each for path, error in errors for each in _problems(data, path, error)]
+    remaining = _without(data, [path for path, _ in found])
     settings = None if _errors(remaining) else _CONVERTER.structure(remaining, Settings)
-    return settings, problems
+    return settings, [problem for _, problem in found]
 
 
-def section_of(name: str) -> list[str]:
-    """The places in the schema that have a key of this name, as the user writes them: `[position]`, `the top`."""
+def places_of(name: str) -> list[str]:
+    """Where in the file a key of this name has its place, in words: `in [position]`."""
     return [place for place, keys in _PLACES.items() if name in keys]
 
 
@@ -79,16 +79,17 @@ def _leaves(error: Exception, path: Path) -> Iterator[tuple[Path, Exception]]:
         yield from _leaves(each, path)
 
 
-def _problems(data: Mapping[str, object], path: Path, error: Exception) -> Iterator[Problem]:
+def _problems(data: Mapping[str, object], path: Path, error: Exception) -> Iterator[tuple[Path, Problem]]:
+    """What to tell the user about one error, each with the part of the file that must be set aside for it."""
     if isinstance(error, cattrs.ForbiddenExtraKeysError):
         table = _at(data, path)
         for name in sorted(error.extra_fields):
-            value = table.get(name) if isinstance(table, Mapping) else None
-            yield Problem(masked(dotted((*path, name))), shown(value, name), _unknown(name, path, error.cl))
+            place = masked(dotted((*path, name)))
+            yield (*path, name), Problem(place, shown(table[name], name), _unknown(name, path, error.cl))
     elif isinstance(error, KeyError):
-        yield Problem(dotted(path), None, "required here")
+        yield path[:-1], Problem(dotted(path), None, "required here")
     elif isinstance(error, NotAllowed):
-        yield Problem(dotted(path), shown(_at(data, path), str(path[-1]) if path else ""), error.allowed)
+        yield path, Problem(dotted(path), shown(_at(data, path), str(path[-1])), error.allowed)
     else:
         raise error
 
@@ -97,11 +98,9 @@ def _unknown(name: str, path: Path, cls: type) -> str:
     """Why a key is refused, and what to do about it."""
     if not path and name in LATER_SECTIONS:
         return "this section has no effect in this version and is refused; remove it"
-    elsewhere = section_of(name)
-    if elsewhere and not path and name not in _TOP:
-        return f"not a key of the top level; it belongs in {' or '.join(elsewhere)}"
+    elsewhere = places_of(name)
     if elsewhere:
-        return f"unknown here; it belongs in {' or '.join(elsewhere)}"
+        return f"{'unknown here' if path else 'not a key of the top level'}; it belongs {' or '.join(elsewhere)}"
     known = sorted(attribute.name for attribute in attrs.fields(cls))
     near = difflib.get_close_matches(name, known, n=1)
     if near:
@@ -120,18 +119,16 @@ def _at(data: object, path: Path) -> Any:
     return data
 
 
-def _without(data: Mapping[str, object], errors: list[Path], named: list[str]) -> dict[str, object]:
-    """`data` without the keys that are wrong; a list with a wrong item goes as a whole."""
+def _without(data: Mapping[str, object], wrong: list[Path]) -> dict[str, object]:
+    """`data` without what is wrong; a list with a wrong item goes as a whole, and so does a table left empty."""
 
     def keep(table: Mapping[str, object], path: Path) -> dict[str, object]:
         kept: dict[str, object] = {}
         for name, value in table.items():
             here = (*path, name)
-            if here in errors or masked(dotted(here)) in named:
-                continue
-            if isinstance(value, list) and any(each[: len(here)] == here for each in errors):
-                continue
-            kept[name] = keep(value, here) if isinstance(value, dict) else value
+            broken_list = isinstance(value, list) and any(each[: len(here)] == here for each in wrong)
+            if here not in wrong and not broken_list:
+                kept[name] = keep(value, here) if isinstance(value, dict) else value
         return {name: value for name, value in kept.items() if value != {}}
 
     return keep(data, ())
@@ -193,12 +190,12 @@ def _class_hook(cls: type) -> Callable[[Mapping[str, Any], Any], Any]:
 
 
 def _places() -> dict[str, set[str]]:
-    places = {"the top of the file, before the first [section]": {a.name for a in attrs.fields(Settings)}}
+    places = {"at the top of the file, before the first [section]": {a.name for a in attrs.fields(Settings)}}
     for attribute in attrs.fields(Settings):
         if attribute.name == "markets":
-            places["[[markets]]"] = {a.name for a in attrs.fields(Market)}
+            places["in [[markets]]"] = {a.name for a in attrs.fields(Market)}
         elif KIND not in attribute.metadata:
-            places[f"[{attribute.name}]"] = {a.name for a in attrs.fields(section_class(attribute))}
+            places[f"in [{attribute.name}]"] = {a.name for a in attrs.fields(section_class(attribute))}
     return places
 
 
@@ -207,4 +204,3 @@ for _cls in (Settings, Market, *KEY_SOURCES.values()):
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
 _CONVERTER.register_structure_hook_factory(attrs.has, _class_hook)
 _PLACES = _places()
-_TOP = {attribute.name for attribute in attrs.fields(Settings)}
