@@ -7,6 +7,7 @@ captures are at hand. Short names used below:
   DAILY open interest and price of every dex, 12 snapshots over 7 days of August 2026
   FILLS 8,082 HIP-3 fills of 15 wallets, April to July 2026
   SNAP  touch of 177 main-dex perps, 2026-07-17 BBO   2 h of BTC bbo and mark, 2026-05-10
+  L2    23 min of ETH depth, 2025-12-10
   TOUCH the ten stock touch sizes in PROVENANCE's single frames (NVDA, AMD, MU, SKHY, AAPL)
 A number that is chosen and not measured says ASSUMED.
 """
@@ -55,15 +56,20 @@ class MarketModel:
     trades_per_s: float
     touch_usd: float = TOUCH_USD_MEDIAN
     jump_scale: float = 1.0
-    """Multiplies the configured jump rate; 0 for markets whose makers do not lag."""
+    """Multiplies the configured jump rate; 0 for markets without dislocations."""
+    lag_scale: float = 1.0
+    """Multiplies the configured lag."""
     open_interest: float = 0.0
 
 
-# sigma: DAILY, square root of (sum of squared log returns / elapsed seconds).
+# sigma: square root of (sum of squared log returns / elapsed seconds), stocks over DAILY, BTC over the mids of BBO and
+# ETH over those of L2 at 3 s; SOL has ETH's.
 # half spread: CTX, half of (impact ask - impact bid) / oracle; main dex: SNAP, half the touch spread.
 # trades: CTX dayNtlVlm / 86,400 / mean taker fill of FILLS (3,856 USD SNDK, 4,345 MU, 3,456 NVDA; NVDA's for TSLA, AMD);
 # main dex: 1 a second, ASSUMED (these markets are decor, and real rates of tens a second would only cost time).
 # touch: TOUCH for stocks; main dex: ASSUMED 50,000 USD, far below BTC's 402,044 of BBO, more than any order here takes.
+# jump and lag scale of the main dex: BBO has 57 episodes of 1 bps in 2 h and none above 2.5, so no jumps, and makers
+# at a tenth of the lag, ASSUMED.
 # open interest: CTX; main dex: META.
 MARKETS = (
     MarketModel("xyz:SNDK", 1.63, 0.33, 0.49, open_interest=87018.034),
@@ -71,7 +77,7 @@ MARKETS = (
     MarketModel("xyz:TSLA", 0.85, 0.65, 0.094, open_interest=123317.6),
     MarketModel("xyz:MU", 1.26, 0.35, 0.20, open_interest=133483.208),
     MarketModel("xyz:AMD", 0.90, 1.63, 0.021, open_interest=28911.796),
-    MarketModel("BTC", 1.53, 0.08, 1.0, touch_usd=50_000, jump_scale=0.0, open_interest=25877.14916),
-    MarketModel("ETH", 2.58, 0.27, 1.0, touch_usd=50_000, jump_scale=0.0, open_interest=1082156.57160),
-    MarketModel("SOL", 2.58, 0.07, 1.0, touch_usd=50_000, jump_scale=0.0, open_interest=4811432.44),  # sigma: ETH's
+    MarketModel("BTC", 0.17, 0.08, 1.0, touch_usd=50_000, jump_scale=0.0, lag_scale=0.1, open_interest=25877.14916),
+    MarketModel("ETH", 1.55, 0.27, 1.0, touch_usd=50_000, jump_scale=0.0, lag_scale=0.1, open_interest=1082156.57160),
+    MarketModel("SOL", 1.55, 0.07, 1.0, touch_usd=50_000, jump_scale=0.0, lag_scale=0.1, open_interest=4811432.44),
 )
