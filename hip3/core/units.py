@@ -26,12 +26,15 @@ def price_decimals(px: Decimal, sz_decimals: int) -> int:
 
 
 def round_price(px: Decimal, sz_decimals: int, *, up: bool) -> Decimal:
-    """The nearest legal price at or above (`up`) or at or below `px`, which must be positive."""
+    """The nearest legal price at or above (`up`) or at or below `px`, which must be positive.
+
+    Below the smallest tick there is no price but zero, which is none: rounding down stops at one tick.
+    """
     if px <= 0:
         raise ValueError(f"a price must be positive, got {px}")
     quantum = Decimal(1).scaleb(-price_decimals(px, sz_decimals))
     # 999.996 rounds up to 1000.00: one digit more than the rule, but it is the integer 1000, which is always legal.
-    return px.quantize(quantum, rounding=ROUND_CEILING if up else ROUND_FLOOR)
+    return max(quantum, px.quantize(quantum, rounding=ROUND_CEILING if up else ROUND_FLOOR))
 
 
 def is_legal_price(px: Decimal, sz_decimals: int) -> bool:
