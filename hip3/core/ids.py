@@ -125,6 +125,8 @@ class CloidFactory:
     def __init__(self, run_id: int, strategy_tag: int = 1) -> None:
         if not 0 <= run_id < 1 << 48:
             raise ValueError(f"run_id must fit in 48 bits, got {run_id}")
+        if not 0 <= strategy_tag < 1 << 16:
+            raise ValueError(f"strategy_tag must fit in 16 bits, got {strategy_tag}")
         self._prefix = f"0x{_OURS}{strategy_tag:04x}{run_id:012x}"
         self._sequence = 0
 
