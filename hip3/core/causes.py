@@ -39,7 +39,7 @@ class Severity(enum.Enum):
 
 
 class Clears(enum.Enum):
-    """Who may clear a cause."""
+    """Who may clear a cause, the strictest last."""
 
     AUTO = "auto"
     OPERATOR = "operator"
@@ -90,10 +90,19 @@ class Safety:
         return tuple(sorted(self._causes.values(), key=lambda c: (-c.severity.value, c.since_ms)))
 
     def add(self, code: ReasonCode, severity: Severity, source: str, message: str, clears: Clears) -> None:
-        """Puts a cause in force; repeating one keeps its first time. The mode follows in the same step."""
+        """Puts a cause in force. The mode follows in the same step.
+
+        Repeating one keeps its first time and never weakens it: the severer severity and the stricter clearing stand,
+        so a disconnect while flat cannot loosen the HALT of a disconnect while exposed (LESSONS 33).
+        """
         known = self._causes.get((code, source))
-        since = known.since_ms if known else self._wall_ms()
-        self._causes[code, source] = Cause(code, severity, source, since, message, clears)
+        if known is None:
+            self._causes[code, source] = Cause(code, severity, source, self._wall_ms(), message, clears)
+        else:
+            worst = max(known.severity, severity, key=lambda s: s.value)
+            strictest = max(known.clears, clears, key=tuple(Clears).index)
+            text = message if worst is severity else known.message
+            self._causes[code, source] = Cause(code, worst, source, known.since_ms, text, strictest)
         self._why = (code, message)
         if severity is Severity.HALT:
             self._promoted = False  # whoever ends a HALT must be promoted again
