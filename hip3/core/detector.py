@@ -169,7 +169,7 @@ class Detector:
             return "dedup"
         px = self._limit_price(market.spec, side, level.px, reference, cost)
         factor = liquidity_factor(level.px * level.sz, config.min_book_notional_usd, config.normal_book_notional_usd)
-        sz = self._size(market.spec, level, factor, max(px, reference))
+        sz = self._size(market.spec, level, factor, px, reference)
         if isinstance(sz, str):
             return sz
         memory.last_reference[side] = reference
@@ -211,18 +211,23 @@ class Detector:
         px = units.round_price(wanted, spec.sz_decimals, up=side.is_buy)
         return px if edge_bps(side, px, reference) >= cost - allowance else touch
 
-    def _size(self, spec: MarketSpec, level: Level, factor: Decimal, cap_px: Decimal) -> Decimal | str:
-        """Size in lots, or the reason why there is none. `cap_px` is the dearer of limit and reference, for the cap."""
+    def _size(self, spec: MarketSpec, level: Level, factor: Decimal, px: Decimal, reference: Decimal) -> Decimal | str:
+        """Size in lots, or the reason why there is none.
+
+        The cap is judged at the dearer of limit and reference, the minimum at the cheaper of limit and touch: the venue
+        takes size x limit price (PROTOCOL 6), and a sell's limit is below the touch.
+        """
         config = self.config
-        low = units.round_size_up(config.min_order_notional_usd / level.px, spec.sz_decimals)
-        high = units.round_size(CAP_HEADROOM * config.max_order_notional_usd / cap_px, spec.sz_decimals)
+        floor_px = min(px, level.px)
+        low = units.round_size_up(config.min_order_notional_usd / floor_px, spec.sz_decimals)
+        high = units.round_size(CAP_HEADROOM * config.max_order_notional_usd / max(px, reference), spec.sz_decimals)
         if low > high:
             return "lot_above_cap"
         if low > level.sz:
             return "thin_book"
         wanted = units.round_size(config.size_alpha * factor * level.sz, spec.sz_decimals)
         sz = min(max(wanted, low), high)
-        return sz if sz * level.px >= VENUE_MIN_NOTIONAL_USD else "below_venue_minimum"
+        return sz if sz * floor_px >= VENUE_MIN_NOTIONAL_USD else "below_venue_minimum"
 
     def _refuse(self, coin: str, reason: str) -> None:
         self.rejected.setdefault(coin, Counter())[reason] += 1
