@@ -53,6 +53,7 @@ class MarketState:
         self.ctx_recv_ms = now_ms
         px = self._reference_of(ctx)
         if px is None:
+            self.reference_px = None  # the last one would pass for as young as this context
             return
         if self.reference_px is not None and px != self.reference_px:
             self.reference_move = 1 if px > self.reference_px else -1
