@@ -17,7 +17,7 @@ from attrs import define, field
 from hip3.core import units
 from hip3.core.detector import Signal
 from hip3.core.events import Fill
-from hip3.core.ids import ClientOrderId
+from hip3.core.ids import ClientOrderId, TimeInForce
 from hip3.core.orders import OrderIntent
 from hip3.core.trades import MarketPosition
 from hip3.fsm.order import ORDER_TABLE, TERMINAL, OrderEvent, OrderState
@@ -107,8 +107,12 @@ class Ledger:
         return next((o for o in self.pending(coin) if o.intent.reduce_only), None)
 
     def in_doubt(self) -> list[TrackedOrder]:
-        """Orders whose fate is unknown, or whose reported fills have not come."""
-        return [o for o in self.orders.values() if o.state is OrderState.UNKNOWN or o.awaits_fills]
+        """Orders whose fate is unknown, or whose reported fills have not come.
+
+        An IOC that was in doubt stays so until its end is known: a fill or an `open` proves that it was admitted, and
+        not what became of its rest, which may have ended without any frame (ORD-3).
+        """
+        return [o for o in self.orders.values() if o.state is OrderState.UNKNOWN or o.awaits_fills or _may_have_ended(o)]
 
     def held(self) -> list[MarketPosition]:
         return [p for p in self.positions.values() if p.szi != 0]
@@ -120,20 +124,27 @@ class Ledger:
     # ---- the executor's one step
 
     def register(self, intent: OrderIntent, signal: Signal | None = None) -> TrackedOrder:
-        """Creates the order as PENDING, before it can be sent. Raises ValueError for an id that is known already."""
+        """Creates the order as PENDING, before it can be sent.
+
+        Raises ValueError for an id that is known already and for a second closing order of a market (EXIT-3), Refused for
+        a market that cannot take the order now. What raises has registered nothing.
+        """
         key = intent.cloid.value
         if key in self.orders or key in self.finished:
             raise ValueError(f"order {key} is registered already; each order has its own id")
-        order = self.orders[key] = TrackedOrder(intent)
         position = self.position(intent.coin)
         if intent.reduce_only:
+            other = self.pending_close(intent.coin)
+            if other is not None:
+                raise ValueError(f"{intent.coin} has a closing order in flight, {other.cloid} is {other.state.name}")
+            position.fire(PositionEvent.CLOSE_PLACED)
             position.closing = intent.cloid
             position.close_attempts += 1
-            position.fire(PositionEvent.CLOSE_PLACED)
         else:
+            position.fire(PositionEvent.ENTRY_PLACED)
             if position.szi == 0:
                 position.signal = signal
-            position.fire(PositionEvent.ENTRY_PLACED)
+        order = self.orders[key] = TrackedOrder(intent)
         return order
 
     # ---- the position task's steps
@@ -193,6 +204,10 @@ class Ledger:
         """Our signed size as it was at the venue's `time_ms`: fills after it are taken off again."""
         later = sum((f.signed_sz for f in self.recent_fills.values() if f.coin == coin and f.time_ms > time_ms), units.ZERO)
         return self.position(coin).szi - later
+
+
+def _may_have_ended(order: TrackedOrder) -> bool:
+    return order.doubted_ms is not None and order.intent.tif is TimeInForce.IOC and not order.is_terminal
 
 
 def entry_time(fills: list[Fill], coin: str, szi: Decimal) -> int | None:
