@@ -19,7 +19,7 @@ from hip3.core.ids import ClientOrderId
 from hip3.core.ledger import Ledger, TrackedOrder, entry_time
 from hip3.core.orders import OutcomeKind
 from hip3.core.trades import Trade
-from hip3.fsm.order import OrderEvent
+from hip3.fsm.order import OrderEvent, OrderState
 from hip3.fsm.position import PositionEvent, PositionState
 from hip3.fsm.table import Refused
 
@@ -275,6 +275,17 @@ class Bookkeeper:
         buffered, self._buffer = self._buffer, []
         for event in sorted(buffered, key=lambda x: x.time_ms if isinstance(x, Fill) else x.status_time_ms):
             result += self._fill(event) if isinstance(event, Fill) else self._update(event, now_ms)
+        return [*result, *self._doubt_unlisted(account, now_ms)]
+
+    def _doubt_unlisted(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
+        """An order that rested before the link broke and is not listed now has ended; how, must be asked."""
+        cloids, oids = {u.cloid for u in account.open_orders}, {u.oid for u in account.open_orders}
+        result: list[Consequence] = []
+        for order in list(self.ledger.orders.values()):
+            rested = order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+            if rested and order.cloid.value not in cloids and order.oid not in oids:
+                result += self._move(order, OrderEvent.DOUBT, now_ms)
+                result.append(Doubted(str(order.cloid), "it rested before the link broke and is not listed any more"))
         return result
 
     def _compare(self, account: f.AccountRead) -> list[Consequence]:
@@ -290,7 +301,9 @@ class Bookkeeper:
                     continue  # with an order in flight the two may differ by what it did; it is compared when it ends
                 entry_px = venue[coin].entry_px if coin in venue else None
                 opened = entry_time(self._history, coin, stated) or state.time_ms
-                self.ledger.position(coin).adopt(stated, entry_px or units.ZERO, opened)
+                position = self.ledger.position(coin)
+                later = position.szi - had  # fills after the statement stay booked
+                position.adopt(stated + later, entry_px or position.entry_px, opened)
                 result.append(Corrected(coin, had, stated))
         result.append(PositionsAgree(max((s.time_ms for s in account.states), default=0)))
         return result
