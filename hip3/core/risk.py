@@ -20,7 +20,7 @@ DAY_MS = 86_400_000
 class DailyLimits:
     """Counts of one UTC day. `pnl_usd` is realised, after fees."""
 
-    max_trades: int
+    max_trades: int | None
     max_loss_usd: Decimal
     day: int = 0
     entries: int = 0
@@ -28,12 +28,13 @@ class DailyLimits:
 
     def _roll(self, wall_ms: int) -> None:
         day = wall_ms // DAY_MS
-        if day != self.day:
+        if day > self.day:  # the wall clock may step back; that is no new day, and losses stay counted
             self.day, self.entries, self.pnl_usd = day, 0, units.ZERO
 
-    def entries_left(self, wall_ms: int) -> int:
+    def entries_left(self, wall_ms: int) -> int | None:
+        """Entries that may still be made today; None where they are not limited."""
         self._roll(wall_ms)
-        return self.max_trades - self.entries
+        return None if self.max_trades is None else self.max_trades - self.entries
 
     def on_entry(self, wall_ms: int) -> None:
         self._roll(wall_ms)
