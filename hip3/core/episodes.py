@@ -85,6 +85,8 @@ class EpisodeCounter:
     """
 
     def __init__(self, reference: Reference, threshold_bps: Decimal, *, quotes: QuoteSource = QuoteSource.BBO) -> None:
+        if not threshold_bps.is_finite() or threshold_bps < 0:
+            raise ValueError(f"threshold_bps: expected a finite number of at least 0, got {threshold_bps}")
         self.reference = reference
         self.threshold_bps = threshold_bps
         self.quotes = quotes
