@@ -83,7 +83,7 @@ class EntryView:
     """Monotonic."""
     max_mark_age_ms: int
     caps: Caps
-    entries_left_today: int
+    entries_left_today: int | None
     budget_left: int
     """Actions that may still be sent before the reserve for cancels and flatten is touched."""
 
@@ -103,7 +103,7 @@ def check_entry(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
     if any(view.ledger.pending(coin)):
         order = next(view.ledger.pending(coin))
         return Verdict(Refusal.PENDING_ORDER_EXISTS, f"{order.cloid} is {order.state.name}")
-    if view.entries_left_today <= 0:
+    if view.entries_left_today is not None and view.entries_left_today <= 0:
         return Verdict(Refusal.DAILY_TRADE_LIMIT, "safety.max_daily_trades is reached")
     if view.budget_left <= 0:
         return Verdict(Refusal.BUDGET_EXHAUSTED, "the rest is kept for cancels and flatten")

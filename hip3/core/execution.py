@@ -1,0 +1,38 @@
+"""Execution events: what the position task and the executor tell the risk task (POS-2)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from attrs import frozen
+
+from hip3.core.bookkeeper import Closed, Filled, OrderRejected
+
+
+@frozen
+class EntrySent:
+    """An entry's bytes were handed to the socket."""
+
+    coin: str
+    cloid: str
+
+
+@frozen
+class FlattenFailed:
+    """A position is still there after `reduce_only_timeout_ms`; closing goes on."""
+
+    coin: str
+    szi: Decimal
+    age_ms: int
+
+
+@frozen
+class SendFailed:
+    """An entry could not be sent."""
+
+    coin: str
+    cloid: str
+    why: str
+
+
+ExecutionEvent = Filled | Closed | OrderRejected | EntrySent | FlattenFailed | SendFailed

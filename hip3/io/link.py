@@ -1,0 +1,279 @@
+"""One WebSocket link to the venue: dial, subscribe, watch, reconnect (WS-1, WS-2).
+
+It owns the connection machine and nothing else: each readable frame goes to a synchronous handler as an event, in the
+step in which it was read. A frame that cannot be read is counted, kept for diagnosis, and never ends the session (WS-4).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import trio
+from attrs import define, field, frozen
+from trio_websocket import ConnectionClosed, ConnectionTimeout, HandshakeError, WebSocketConnection, open_websocket_url
+
+from hip3.core.clock import Clock
+from hip3.core.events import ChannelError, Pong, Subscribed, VenueEvent
+from hip3.core.journal import Journal
+from hip3.core.rate import SlidingWindow
+from hip3.fsm.connection import CONNECTION_TABLE, ConnectionEvent, ConnectionState
+from hip3.fsm.machines import Driver
+from hip3.venue.hyperliquid.errors import WireError
+from hip3.venue.hyperliquid.parse import parse_frame
+from hip3.venue.hyperliquid.subscriptions import PING, Subscription, subscribe_frame
+
+MESSAGES_PER_MINUTE = 2000  # PROTOCOL 2.6, sent by the client
+CONNECTIONS_PER_MINUTE = 30  # PROTOCOL 2.6, per IP
+MAX_MESSAGE_BYTES = 16 << 20  # a userFills snapshot of 2000 rows is near the library's 1 MiB, over which it hangs up
+MESSAGE_QUEUE = 4096  # with the library's default of 1 a full queue answers no ping
+KEPT_UNREADABLE = 20
+
+Dial = Callable[[], AbstractAsyncContextManager[WebSocketConnection]]
+
+
+class LinkHandler(Protocol):
+    """Who consumes a link. All of it is synchronous: the link never waits for its consumer."""
+
+    def on_event(self, event: VenueEvent, recv_mono_ms: int) -> None: ...
+
+    def on_subscribing(self) -> None:
+        """Connected; nothing that came before counts any more."""
+
+    def on_live(self) -> None:
+        """Every subscription that is required was acknowledged."""
+
+    def on_lost(self, reason: str) -> None: ...
+
+
+@frozen
+class LinkConfig:
+    """Times in ms: WS-1 and WS-2, with PROTOCOL 2.1 (the venue hangs up after 60 s in which it sent nothing)."""
+
+    ping_every_ms: int = 20_000
+    silent_after_ms: int = 45_000
+    pong_within_ms: int = 10_000
+    ack_within_ms: int = 10_000
+    backoff_first_ms: int = 1_000
+    backoff_most_ms: int = 60_000
+    stable_after_ms: int = 60_000
+
+
+@define
+class SharedLimits:
+    """The venue's limits per IP, shared by every link of the process, counted here and only here (WS-3)."""
+
+    messages: SlidingWindow = field(factory=lambda: SlidingWindow(MESSAGES_PER_MINUTE, 60_000))
+    connections: SlidingWindow = field(factory=lambda: SlidingWindow(CONNECTIONS_PER_MINUTE, 60_000))
+
+
+class LinkLost(Exception):
+    """This session is over; the reason is the message."""
+
+
+def dial_url(url: str) -> Dial:
+    """Dials a `ws://` or `wss://` URL, with the library's dangerous defaults replaced."""
+    return lambda: open_websocket_url(
+        url,
+        max_message_size=MAX_MESSAGE_BYTES,
+        message_queue_size=MESSAGE_QUEUE,
+        connect_timeout=10,
+        disconnect_timeout=1,
+    )
+
+
+class Link:
+    """A link that is kept up until it is cancelled."""
+
+    def __init__(
+        self,
+        name: str,
+        dial: Dial,
+        subscriptions: Sequence[Subscription],
+        handler: LinkHandler,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        journal: Journal,
+        limits: SharedLimits,
+        require_all_acks: bool,
+        config: LinkConfig | None = None,
+    ) -> None:
+        """`require_all_acks`: without every ack the session is lost; else it goes on without what was not acknowledged."""
+        self.name = name
+        self.unreadable = 0
+        self.kept_unreadable: deque[str] = deque(maxlen=KEPT_UNREADABLE)
+        self.connects = 0
+        self._dial = dial
+        self._subscriptions = tuple(subscriptions)
+        self._handler = handler
+        self._clock = clock
+        self._rng = rng
+        self._journal = journal
+        self._limits = limits
+        self._require_all = require_all_acks
+        self._config = config or LinkConfig()
+        self._machine = Driver(CONNECTION_TABLE, self._changed)
+        self._ws: WebSocketConnection | None = None
+        self._awaiting: set[tuple[str, str | None, str | None]] = set()
+        self._all_acked = trio.Event()
+        self._last_recv_ms = 0
+        self._backoff_ms = self._config.backoff_first_ms
+
+    @property
+    def state(self) -> ConnectionState:
+        return self._machine.state
+
+    @property
+    def is_up(self) -> bool:
+        """Synchronous: bytes given to `send` in this step have a socket to go to."""
+        return self._ws is not None and self._ws.closed is None and self.state is not ConnectionState.DIALING
+
+    async def send(self, text: str) -> None:
+        """Hands one message to the socket. Raises LinkLost; after a LinkLost it is unknown whether bytes left."""
+        ws = self._ws
+        if ws is None:
+            raise LinkLost(f"{self.name} link is {self.state.name}")
+        self._limits.messages.spend(self._clock.mono_ms())
+        try:
+            await ws.send_message(text)
+        except ConnectionClosed as e:
+            raise LinkLost(f"{self.name} link closed while sending") from e
+
+    def synced(self) -> None:
+        """The consumer has read what the session does not carry; the link counts as READY."""
+        if self.state is ConnectionState.SYNCING:
+            self._machine.fire(ConnectionEvent.SYNCED)
+
+    async def run(self) -> None:
+        """Keeps the link up until cancelled."""
+        try:
+            while True:
+                await self._respect_connection_limit()
+                self._machine.fire(ConnectionEvent.DIAL)
+                started = self._clock.mono_ms()
+                reason = await self._one_session()
+                self._ws = None
+                self._machine.fire(ConnectionEvent.LOST)
+                self._handler.on_lost(reason)
+                self._note("warning", "ws_lost", reason=reason)
+                await self._back_off(self._clock.mono_ms() - started)
+        finally:
+            self._ws = None
+            self._machine.fire(ConnectionEvent.STOP)
+
+    async def _respect_connection_limit(self) -> None:
+        window = self._limits.connections
+        # Another link may take the place that came free, so it is asked again after each wait.
+        while wait := window.wait_ms(self._clock.mono_ms()):  # noqa: ASYNC110 - a time is awaited, not an event
+            await trio.sleep(wait / 1000)
+        window.spend(self._clock.mono_ms())
+
+    async def _back_off(self, lived_ms: int) -> None:
+        if lived_ms >= self._config.stable_after_ms:
+            self._backoff_ms = self._config.backoff_first_ms
+        # Half of it is random, so that many clients of one venue do not come back in step.
+        wait = self._backoff_ms * (0.5 + self._rng.random() / 2)
+        self._backoff_ms = min(self._backoff_ms * 2, self._config.backoff_most_ms)
+        await trio.sleep(wait / 1000)
+
+    async def _one_session(self) -> str:
+        """Runs one connection to its end and says why it ended."""
+        reason = "closed"
+        try:
+            async with self._dial() as ws:
+                self._ws = ws
+                self.connects += 1
+                self._machine.fire(ConnectionEvent.CONNECTED)
+                self._note("info", "ws_connected")
+                self._last_recv_ms = self._clock.mono_ms()
+                self._awaiting = {_ack_key(s) for s in self._subscriptions}
+                self._all_acked = trio.Event()
+                self._handler.on_subscribing()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read, ws)
+                    nursery.start_soon(self._watch)
+                    await self._subscribe()
+        except* (LinkLost, ConnectionClosed, ConnectionTimeout, HandshakeError, OSError) as group:
+            reason = _first_message(group)
+        return reason
+
+    async def _subscribe(self) -> None:
+        for subscription in self._subscriptions:
+            await self.send(subscribe_frame(subscription))
+        with trio.move_on_after(self._config.ack_within_ms / 1000) as scope:
+            await self._all_acked.wait()
+        if scope.cancelled_caught:
+            missing = ", ".join(
+                f"{kind} {coin or user or ''}".strip() for kind, coin, user in sorted(self._awaiting, key=str)
+            )
+            self._note("warning", "subscribe_unacknowledged", missing=missing)
+            if self._require_all:
+                raise LinkLost(f"no ack within {self._config.ack_within_ms} ms of: {missing}")
+        self._machine.fire(ConnectionEvent.SUBSCRIBED)
+        self._handler.on_live()
+
+    async def _read(self, ws: WebSocketConnection) -> None:
+        while True:
+            raw = await ws.get_message()
+            self._last_recv_ms = now = self._clock.mono_ms()
+            try:
+                event = parse_frame(raw)
+            except WireError as e:
+                self.unreadable += 1
+                self.kept_unreadable.append(str(e))
+                self._note("warning", "frame_unreadable", error=str(e), count=self.unreadable)
+                continue
+            if isinstance(event, Subscribed):
+                self._on_ack(event)
+            elif isinstance(event, ChannelError):
+                self._note("warning", "channel_error", text=event.text)
+            if not isinstance(event, Pong):
+                self._handler.on_event(event, now)
+
+    def _on_ack(self, ack: Subscribed) -> None:
+        # The echo is normalised (addresses may come back in lower case), so the key is compared folded.
+        self._awaiting.discard((ack.kind, ack.coin, ack.user.lower() if ack.user else None))
+        self._note("info", "subscribed", channel=ack.kind, coin=ack.coin)
+        if not self._awaiting:
+            self._all_acked.set()
+
+    async def _watch(self) -> None:
+        """Pings so that the venue never hangs up, and declares a silent connection dead."""
+        config = self._config
+        last_ping = self._clock.mono_ms()
+        while True:
+            silent_limit = self._last_recv_ms + config.silent_after_ms + config.pong_within_ms
+            now = self._clock.mono_ms()
+            if now >= silent_limit:
+                raise LinkLost(f"silent for {now - self._last_recv_ms} ms")
+            if now >= last_ping + config.ping_every_ms:
+                await self.send(PING)
+                last_ping = now
+            await trio.sleep((min(last_ping + config.ping_every_ms, silent_limit) - now) / 1000)
+
+    def _changed(self, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
+        self._note("debug", "connection", before=before.name, cause=event.name, after=after.name)
+
+    def _note(self, level: str, event: str, **fields: object) -> None:
+        self._journal.note(self._clock.wall_ms(), level, event, link=self.name, **fields)
+
+
+def _ack_key(subscription: Subscription) -> tuple[str, str | None, str | None]:
+    coin, user = subscription.get("coin"), subscription.get("user")
+    return (
+        str(subscription["type"]),
+        coin if isinstance(coin, str) else None,
+        user.lower() if isinstance(user, str) else None,
+    )
+
+
+def _first_message(group: BaseExceptionGroup[BaseException]) -> str:
+    """The first leaf of a group, in words."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) if isinstance(error, LinkLost) else f"{type(error).__name__}: {error}".rstrip(": ")

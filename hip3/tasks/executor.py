@@ -1,0 +1,351 @@
+"""Executor: the only task that sends orders (EXE-1).
+
+Its loop is serial: time-outs, answers, exits, signals through the gates, one tick of the scheduler, one post. Between a
+gate and the socket there is one step without a suspension point, and the mode is looked at again in that step (EXE-2).
+Everything that it learns goes to the position task as facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import trio
+from attrs import define, frozen
+
+from hip3.core import facts
+from hip3.core.budget import ActionBudget
+from hip3.core.causes import Safety
+from hip3.core.clock import Clock
+from hip3.core.detector import Signal
+from hip3.core.events import PostResponse
+from hip3.core.execution import EntrySent, ExecutionEvent, SendFailed
+from hip3.core.exits import ExitConfig, ExitRequest, closing_intent
+from hip3.core.gates import Caps, EntryView, Refusal, Verdict, check_entry
+from hip3.core.ids import CloidFactory, TimeInForce
+from hip3.core.journal import Journal
+from hip3.core.ledger import Ledger
+from hip3.core.market import MarketState
+from hip3.core.orders import OrderIntent
+from hip3.core.outlook import SignalBook
+from hip3.core.posts import Post, PostBook
+from hip3.core.risk import DailyLimits
+from hip3.core.scheduler import Batch, Enqueued, Scheduler
+from hip3.fsm.order import OrderState
+from hip3.fsm.post import PostEvent
+from hip3.fsm.safety import SafetyMode
+from hip3.tasks.channels import Doorbell, Mailbox, SignalSlots
+from hip3.tasks.ingest import Answer, LinkBroken
+from hip3.venue.hyperliquid import actions
+from hip3.venue.hyperliquid.nonce import NonceSource
+from hip3.venue.hyperliquid.outcomes import cancel_outcomes_of, order_outcomes_of
+from hip3.venue.hyperliquid.signing import SignedAction, Signer, encode_post
+
+
+class Wire(Protocol):
+    """What the executor needs of the account link."""
+
+    @property
+    def is_up(self) -> bool: ...
+
+    async def send(self, text: str) -> None:
+        """Raises an error of `lost` where the link broke; it is then unknown whether bytes left."""
+        ...
+
+
+@frozen
+class ExecutorConfig:
+    """`expires_after_ms`: how long an entry may still be admitted after it was made (POST-4). Ages in ms."""
+
+    caps: Caps
+    exits: ExitConfig
+    expires_after_ms: int
+    max_mark_age_ms: int
+
+
+@define
+class ExecutorInbox:
+    """Everything that wakes the executor."""
+
+    signals: SignalSlots
+    exits: Mailbox[ExitRequest]
+    answers: Mailbox[Answer]
+    bell: Doorbell
+
+
+@define
+class Executor:
+    config: ExecutorConfig
+    ledger: Ledger
+    scheduler: Scheduler
+    posts: PostBook
+    inbox: ExecutorInbox
+    facts: Mailbox[facts.Fact]
+    events: Mailbox[ExecutionEvent]
+    markets: Mapping[str, MarketState]
+    safety: Safety
+    limits: DailyLimits
+    budget: ActionBudget
+    not_ready: Callable[[str], str | None]
+    """The first missing READY condition for a market, or None."""
+    signer: Signer
+    nonces: NonceSource
+    cloids: CloidFactory
+    link: Wire
+    lost: type[Exception]
+    """What `link.send` raises when the link breaks."""
+    book: SignalBook
+    clock: Clock
+    journal: Journal
+    late_answers: int = 0
+    orphan_answers: int = 0
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        while True:
+            await self.step()
+            await self._wait()
+
+    async def step(self) -> None:
+        """One round of the loop; at most one post leaves."""
+        self._settle_overdue()
+        self._drain_answers()
+        self._drain_exits()
+        for signal in self.inbox.signals.take():
+            self._consider(signal)
+        if not self.link.is_up:
+            self._drop_new("the account link is down")
+            return
+        batch = self.scheduler.tick(self.clock.mono_ms(), self.posts.in_flight, hard_stop=not self.safety.allows_entry)
+        if batch is not None:
+            await self._send(batch)
+
+    async def _wait(self) -> None:
+        now = self.clock.mono_ms()
+        due = [self.posts.next_deadline_ms]
+        if self.link.is_up:
+            due.append(self.scheduler.due_ms(now, self.posts.in_flight))
+        next_ms = min((d for d in due if d is not None), default=None)
+        if next_ms is not None and next_ms <= now:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.move_on_after(float("inf") if next_ms is None else (next_ms - now) / 1000):
+            await self.inbox.bell.wait()
+
+    # ---- what comes in
+
+    def _consider(self, signal: Signal) -> None:
+        """Gates, register and enqueue in one step (GATE-1, GATE-3)."""
+        coin = signal.coin
+        view = EntryView(
+            allows_entry=self.safety.allows_entry,
+            mode_reason=", ".join(c.code.value for c in self.safety.causes) or self.safety.mode.name,
+            not_ready=self.not_ready(coin),
+            ledger=self.ledger,
+            markets=self.markets,
+            now_ms=self.clock.mono_ms(),
+            max_mark_age_ms=self.config.max_mark_age_ms,
+            caps=self.config.caps,
+            entries_left_today=self.limits.entries_left(self.clock.wall_ms()),
+            budget_left=self.budget.left,
+        )
+        verdict = check_entry(coin, signal.sz, view) or self._place(signal)
+        self.book.judged(signal, verdict)
+        self._note("info", "signal_judged", signal=signal.id, coin=coin, verdict=str(verdict), detail=verdict.detail)
+
+    def _place(self, signal: Signal) -> Verdict:
+        now = self.clock.wall_ms()
+        intent = OrderIntent(
+            cloid=self.cloids.next(),
+            spec=signal.spec,
+            side=signal.side,
+            sz=signal.sz,
+            px=signal.px,
+            tif=TimeInForce.IOC,
+            reduce_only=False,
+            created_at_ms=now,
+            signal_id=signal.id,
+            expires_after_ms=now + self.nonces.offset_ms + self.config.expires_after_ms,
+        )
+        self.ledger.register(intent, signal)
+        result = self.scheduler.enqueue_new(intent, self.posts.in_flight)
+        if not result.accepted:
+            self.facts.put(facts.OrderDropped(intent.cloid, result.value))
+            refusal = Refusal.QUEUE_FULL if result is Enqueued.QUEUE_FULL else Refusal.INFLIGHT_FULL
+            return Verdict(refusal, result.value)
+        self._note(
+            "info", "order_enqueued", cloid=intent.cloid.value, signal=signal.id, coin=intent.coin, result=result.name
+        )
+        return Verdict(None, intent.cloid.value, degraded=result is Enqueued.DEGRADED)
+
+    def _drain_exits(self) -> None:
+        while (request := self.inbox.exits.get_nowait()) is not None:
+            self._close(request)
+
+    def _close(self, request: ExitRequest) -> None:
+        """Places the one closing order of a market, whatever the number of reasons (EXIT-3)."""
+        position = self.ledger.position(request.coin)
+        if position.szi == 0 or self.ledger.pending_close(request.coin) is not None:
+            return
+        if self.safety.mode is SafetyMode.HALT:
+            return  # while HALT lasts the halt procedure owns all closing (DESIGN 6)
+        market = self.markets.get(request.coin)
+        if market is None:
+            self._note(
+                "critical", "close_unpriced", coin=request.coin, why="not a configured market; use the operator's flatten"
+            )
+            return
+        cloid = self.cloids.next()
+        intent = closing_intent(position, market, self.config.exits, cloid, self.clock.wall_ms(), request.reason)
+        if intent is None:
+            self._note("critical", "close_unpriced", coin=request.coin, why="no quote, mark or reference is known")
+            return
+        event = "time_stop_triggered" if request.reason.value == "time_stop" else "flatten_triggered"
+        self._note("info", event, coin=request.coin, age_ms=request.age_ms, reason=request.reason.value)
+        self.ledger.register(intent)
+        result = self.scheduler.enqueue_reduce_only(intent, self.posts.in_flight)
+        if not result.accepted:
+            self.facts.put(facts.OrderDropped(intent.cloid, result.value))
+            self._note("critical", "reduce_only_queue_full", coin=request.coin)
+            return
+        self._note("info", "reduce_only_enqueued", cloid=intent.cloid.value, coin=intent.coin, sz=intent.sz, px=intent.px)
+
+    def _drain_answers(self) -> None:
+        while (answer := self.inbox.answers.get_nowait()) is not None:
+            if isinstance(answer, LinkBroken):
+                for post in self.posts.live:
+                    self._fail(post, PostEvent.LINK_LOST, f"the link broke: {answer.reason}")
+            else:
+                self._on_answer(answer)
+
+    def _on_answer(self, answer: PostResponse) -> None:
+        post = self.posts.find(answer.id)
+        if post is None:
+            self.orphan_answers += 1
+            self._note("warning", "post_response_orphan", post=answer.id)
+            return
+        late = post.is_ended
+        self.late_answers += late
+        post.answered_ms = self.clock.mono_ms()
+        refused = answer.kind == "error" or (isinstance(answer.payload, dict) and answer.payload.get("status") == "err")
+        self.posts.end(post, PostEvent.REFUSED if refused else PostEvent.ANSWERED)
+        self._note("info", "post_response", post=post.id, nonce=post.nonce, late=late, refused=refused)
+        now = self.clock.wall_ms()
+        if post.batch.orders:
+            outcomes = order_outcomes_of(answer, len(post.batch.orders))
+            for intent, outcome in zip(post.batch.orders, outcomes, strict=True):
+                self.facts.put(facts.OrderAnswered(intent.cloid, outcome, now))
+            return
+        for cancel, outcome in zip(post.batch.cancels, cancel_outcomes_of(answer, len(post.batch.cancels)), strict=True):
+            self._note(
+                "info",
+                "cancel_answered",
+                cloid=cancel.cloid,
+                oid=cancel.oid,
+                outcome=outcome.kind.value,
+                error=outcome.error,
+            )
+
+    def _settle_overdue(self) -> None:
+        for post in self.posts.overdue(self.clock.mono_ms()):
+            self._fail(post, PostEvent.DEADLINE, f"no answer within {self.posts.timeout_ms} ms")
+
+    def _fail(self, post: Post, event: PostEvent, why: str) -> None:
+        """POST-3: reduce-only orders and cancels go back to the head, a new order is in doubt and is never sent again."""
+        self.posts.end(post, event)
+        self._note("warning", "send_failure", post=post.id, nonce=post.nonce, why=why, sent=post.was_sent)
+        for intent in post.batch.orders:
+            self.facts.put(facts.OrderDoubted(intent.cloid, why))
+            if not intent.reduce_only:
+                self.events.put(SendFailed(intent.coin, intent.cloid.value, why))
+        self.scheduler.requeue(post.batch)
+        if post.batch.cancels or any(o.reduce_only for o in post.batch.orders):
+            self._note("info", "requeued", post=post.id)
+
+    # ---- what goes out
+
+    def purge(self, reason: str) -> int:
+        """Takes every new order out of the queue and releases its market; the number taken (STOP-2)."""
+        return self._drop_new(reason)
+
+    def _drop_new(self, reason: str) -> int:
+        dropped = self.scheduler.drop_new_orders()
+        for intent in dropped:
+            self._drop(intent, reason)
+        return len(dropped)
+
+    def _drop(self, intent: OrderIntent, reason: str) -> None:
+        self.facts.put(facts.OrderDropped(intent.cloid, reason))
+        self._note("warning", "mark_released", cloid=intent.cloid.value, coin=intent.coin, reason=reason)
+
+    def _sendable(self, batch: Batch) -> Batch | None:
+        """EXE-2: the last look before signing. New orders go only in ARMED_LIVE; what has ended is not sent again."""
+        if batch.cancels:
+            return batch
+        orders: list[OrderIntent] = []
+        for intent in batch.orders:
+            tracked = self.ledger.orders.get(intent.cloid.value)
+            if tracked is None or tracked.is_terminal:
+                continue  # a requeued closing order whose first sending turned out to have worked
+            if intent.reduce_only:
+                if self.safety.mode is SafetyMode.HALT:
+                    if tracked.state is OrderState.PENDING:
+                        self._drop(intent, "HALT: the halt procedure owns all closing")
+                    continue
+            elif not self.safety.allows_entry:
+                self._drop(intent, f"hard stop: {self.safety.mode.name}")
+                continue
+            orders.append(intent)
+        return Batch(orders=tuple(orders)) if orders else None
+
+    async def _send(self, batch: Batch) -> None:
+        """Sign, register, send, count. The first suspension point is inside `link.send`."""
+        sendable = self._sendable(batch)
+        if sendable is None:
+            return
+        nonce = self.nonces.next()
+        signed = self._sign(sendable, nonce)
+        post = self.posts.register(sendable, nonce, self.clock.mono_ms())
+        frame = encode_post(post.id, signed)
+        now = self.clock.wall_ms()
+        for intent in sendable.orders:
+            self.facts.put(facts.OrderSent(intent.cloid, now))
+        self.budget.spend(len(sendable.orders) + len(sendable.cancels))
+        try:
+            await self.link.send(frame)
+        except self.lost as e:
+            self._fail(post, PostEvent.LINK_LOST, str(e))
+            return
+        self.posts.handed_over(post)
+        self._after_send(post, signed)
+
+    def _sign(self, batch: Batch, nonce: int) -> SignedAction:
+        if batch.cancels:
+            by_cloid = batch.cancels[0].cloid is not None
+            build = actions.cancel_by_cloid_action if by_cloid else actions.cancel_action
+            return self.signer.sign(build(batch.cancels), nonce)
+        # The expiry covers the whole action, so it is that of the entry which expires first.
+        expiries = [o.expires_after_ms for o in batch.orders if o.expires_after_ms is not None]
+        return self.signer.sign(actions.order_action(batch.orders), nonce, min(expiries, default=None))
+
+    def _after_send(self, post: Post, signed: SignedAction) -> None:
+        """Bookkeeping that must not stand between the decision and the bytes."""
+        wall = self.clock.wall_ms()
+        self._note("info", "action_signed", post=post.id, nonce=post.nonce, type=signed.action["type"])
+        self._note("debug", "inflight", current=self.posts.in_flight, high_water=self.posts.high_water)
+        for intent in post.batch.orders:
+            if not intent.reduce_only:
+                self.limits.on_entry(wall)
+                self.events.put(EntrySent(intent.coin, intent.cloid.value))
+            self._note(
+                "info",
+                "order_sent",
+                cloid=intent.cloid.value,
+                coin=intent.coin,
+                side=intent.side.name,
+                sz=intent.sz,
+                px=intent.px,
+            )
+
+    def _note(self, level: str, event: str, **fields: object) -> None:
+        self.journal.note(self.clock.wall_ms(), level, event, **fields)

@@ -1,0 +1,135 @@
+"""Ingest: events of the two links become market state, signals, facts and answers. Synchronous from frame to signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from attrs import define
+
+from hip3.core import facts
+from hip3.core.clock import Clock
+from hip3.core.detector import Detector
+from hip3.core.events import (
+    AssetCtx,
+    Bbo,
+    ChannelError,
+    OrderUpdates,
+    PostResponse,
+    Subscribed,
+    UserFills,
+    VenueEvent,
+)
+from hip3.core.journal import Journal
+from hip3.core.market import MarketState
+from hip3.core.outlook import SignalBook
+from hip3.tasks.channels import Doorbell, Mailbox, SignalSlots
+
+
+@define
+class MarketIngest:
+    """Handler of the market-data link: the newest value replaces the older one, and each change is evaluated once."""
+
+    markets: Mapping[str, MarketState]
+    detector: Detector
+    signals: SignalSlots
+    book: SignalBook
+    wake_executor: Doorbell
+    clock: Clock
+    journal: Journal
+    connected_ms: int | None = None
+    """Monotonic time of the last connect; None while down."""
+
+    def on_subscribing(self) -> None:
+        self.connected_ms = self.clock.mono_ms()
+        for market in self.markets.values():
+            market.on_connect()
+
+    def on_live(self) -> None:
+        """Nothing to do: each market becomes ready by its own acks and data."""
+
+    def on_lost(self, reason: str) -> None:  # noqa: ARG002 - the link has journaled it
+        self.connected_ms = None
+        for market in self.markets.values():
+            market.on_connect()
+
+    def on_event(self, event: VenueEvent, recv_mono_ms: int) -> None:
+        if isinstance(event, Bbo):
+            market = self.markets.get(event.coin)
+            if market is not None:
+                market.on_bbo(event, recv_mono_ms)
+                self._evaluate(market, recv_mono_ms)
+        elif isinstance(event, AssetCtx):
+            market = self.markets.get(event.coin)
+            if market is not None:
+                market.on_ctx(event, recv_mono_ms)
+                self._evaluate(market, recv_mono_ms)
+        elif isinstance(event, Subscribed) and event.coin is not None and event.coin in self.markets:
+            self.markets[event.coin].acked.add(event.kind)
+
+    def _evaluate(self, market: MarketState, recv_mono_ms: int) -> None:
+        signal = self.detector.evaluate(market, recv_mono_ms, self.clock.wall_ms())
+        if signal is None:
+            return
+        self.book.add(signal)
+        self.signals.put(signal)
+        self.wake_executor.ring()
+        self.journal.note(
+            signal.detected_wall_ms,
+            "info",
+            "signal",
+            signal=signal.id,
+            coin=signal.coin,
+            side=signal.side.name,
+            px=signal.px,
+            sz=signal.sz,
+            reference_px=signal.reference_px,
+            edge_bps=signal.edge_bps,
+            cost_bps=signal.cost_bps,
+            bbo_age_ms=signal.bbo_age_ms,
+            ctx_age_ms=signal.ctx_age_ms,
+        )
+
+
+@define
+class LinkBroken:
+    """The account link is gone: no post in flight on it will be answered."""
+
+    reason: str
+
+
+Answer = PostResponse | LinkBroken
+
+
+@define
+class AccountIngest:
+    """Handler of the account link: own events become facts for the position task, answers go to the executor."""
+
+    facts: Mailbox[facts.Fact]
+    answers: Mailbox[Answer]
+    wake_executor: Doorbell
+    on_session: Callable[[str], None]
+    """Told `subscribing`, `live` or `lost`, in the step in which it happens."""
+
+    def on_subscribing(self) -> None:
+        self.facts.put(facts.LinkUp())
+        self.on_session("subscribing")
+
+    def on_live(self) -> None:
+        self.on_session("live")
+        self.wake_executor.ring()
+
+    def on_lost(self, reason: str) -> None:
+        self.facts.put(facts.LinkDown())
+        self.answers.put(LinkBroken(reason))
+        self.wake_executor.ring()
+        self.on_session("lost")
+
+    def on_event(self, event: VenueEvent, recv_mono_ms: int) -> None:  # noqa: ARG002 - own events carry the venue's time
+        if isinstance(event, PostResponse):
+            self.answers.put(event)
+            self.wake_executor.ring()
+        elif isinstance(event, OrderUpdates | UserFills):
+            self.facts.put(event)
+        elif isinstance(event, ChannelError):
+            # A malformed post is answered here, without an id: its own deadline settles it (PROTOCOL 2.5).
+            pass

@@ -1,0 +1,117 @@
+"""Position task: owns orders and positions; applies facts one by one and tells everyone what followed (POS-1, POS-2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from attrs import define, field
+
+from hip3.core import bookkeeper as b
+from hip3.core import facts as f
+from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.clock import Clock
+from hip3.core.execution import ExecutionEvent
+from hip3.core.journal import Journal
+from hip3.core.ready import Ready
+from hip3.core.tally import Tally
+from hip3.core.trades import Trade
+from hip3.fsm.order import OrderEvent, OrderState
+from hip3.fsm.ready import Condition
+from hip3.tasks.channels import Doorbell, Mailbox
+from hip3.venue.hyperliquid.statuses import StatusClass, classify_status
+
+KEPT_TRADES = 1000
+
+_EVENT_OF = {
+    StatusClass.OPEN: OrderEvent.ACK,
+    StatusClass.FILLED: OrderEvent.SETTLE,
+    StatusClass.CANCELED: OrderEvent.CANCEL,
+    StatusClass.REJECTED: OrderEvent.REJECT,
+}
+
+
+def status_event(status: str) -> OrderEvent | None:
+    """The order event that a venue status stands for; None for one that nobody knows (TYP-5)."""
+    return _EVENT_OF.get(classify_status(status))
+
+
+@define
+class PositionTask:
+    bookkeeper: Bookkeeper
+    facts: Mailbox[f.Fact]
+    events: Mailbox[ExecutionEvent]
+    ready: Ready
+    tally: Tally
+    wake_executor: Doorbell
+    wake_reconcile: Doorbell
+    clock: Clock
+    journal: Journal
+    on_change: Callable[[], None] = lambda: None
+    """Called after each fact, in the same step; for invariants and displays."""
+    trades: deque[Trade] = field(factory=lambda: deque(maxlen=KEPT_TRADES))
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        async for fact in self.facts:
+            self.handle(fact)
+
+    def handle(self, fact: f.Fact) -> None:
+        """Applies one fact and passes on what followed."""
+        for consequence in self.bookkeeper.apply(fact, self.clock.wall_ms()):
+            self._pass_on(consequence)
+        if isinstance(fact, f.AccountRead):
+            # `orderUpdates` has no snapshot: its ack, which came before this reading, and this reading stand for it.
+            self.ready.set(Condition.ORDER_SNAPSHOT, holds=True)
+            self._note("info", "open_orders_loaded", count=len(fact.open_orders))
+        self.on_change()
+
+    def _pass_on(self, consequence: b.Consequence) -> None:
+        match consequence:
+            case b.Filled():
+                self._filled(consequence)
+            case b.Closed(trade):
+                self.trades.append(trade)
+                self.tally.on_trade(trade)
+                self._note("info", "position_closed", coin=trade.coin, pnl_usd=trade.pnl_usd, exit_reason=trade.exit_reason)
+                self.events.put(consequence)
+            case b.OrderEnded(order):
+                self.tally.on_order_ended(order)
+                event = f"order_{order.state.name.lower()}"
+                self._note("info", event, cloid=str(order.cloid), coin=order.intent.coin, filled=order.filled_sz)
+                self.wake_executor.ring()
+            case b.OrderRejected(order, error):
+                self._note("info", "action_rejected", cloid=str(order.cloid), coin=order.intent.coin, error=error)
+                self.events.put(consequence)
+            case b.Doubted(subject, why):
+                self._note("warning", "in_doubt", subject=subject, why=why)
+                self.wake_reconcile.ring()
+            case b.Corrected(coin, ours, venue):
+                self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue)
+            case b.FillsSnapshot(count):
+                self.ready.set(Condition.FILLS_SNAPSHOT, holds=True)
+                self._note("info", "user_fills_snapshot", count=count)
+                self.wake_reconcile.ring()
+            case b.PositionsAgree():
+                self.ready.set(Condition.POSITION_SYNCED, holds=True)
+
+    def _filled(self, filled: b.Filled) -> None:
+        fill, order = filled.fill, filled.order
+        self.tally.on_fill(fill, order)
+        position = self.bookkeeper.ledger.position(fill.coin)
+        self._note(
+            "info",
+            "fill",
+            coin=fill.coin,
+            cloid=fill.cloid,
+            side=fill.side.name,
+            px=fill.px,
+            sz=fill.sz,
+            fee=fill.fee,
+            late=order is not None and order.state is OrderState.CANCELED,
+        )
+        self._note("info", "position_updated", coin=fill.coin, szi=position.szi, entry_px=position.entry_px)
+        self.events.put(filled)
+
+    def _note(self, level: str, event: str, **fields: object) -> None:
+        self.journal.note(self.clock.wall_ms(), level, event, **fields)

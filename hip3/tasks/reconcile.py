@@ -1,0 +1,183 @@
+"""Reconcile: reads what the session does not carry, and settles doubt by asking (RDY-1, POST-4).
+
+A failed question changes nothing: the condition it would have met stays unmet, and it is asked again. An order in doubt
+is never resent; it ends by its status, by its fills, or by absence after its expiry, when it can no longer be admitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+from attrs import define
+
+from hip3.core import facts as f
+from hip3.core.budget import ActionBudget
+from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.clock import Clock
+from hip3.core.events import AccountState, OrderUpdate
+from hip3.core.journal import Journal
+from hip3.core.ledger import Ledger, TrackedOrder
+from hip3.fsm.order import OrderState
+from hip3.io.rest import QueryFailed, Venue
+from hip3.tasks.channels import Doorbell, Mailbox
+from hip3.venue.hyperliquid import info
+from hip3.venue.hyperliquid.errors import WireError
+from hip3.venue.hyperliquid.nonce import NonceSource, Skew
+from hip3.venue.hyperliquid.parse import (
+    parse_account_state,
+    parse_exchange_status,
+    parse_open_orders,
+    parse_order_status,
+    parse_rate_limit,
+    parse_user_fills,
+)
+
+READ_EVERY_MS = 60_000  # POS-3, NON-2
+DOUBT_EVERY_MS = 2_000  # POST-4
+DOUBT_BUDGET_MS = 30_000  # POST-4
+RETRY_READ_MS = 2_000
+ABSENCE_MARGIN_MS = 2_000
+"""After the expiry: the venue's order index lags by up to 1 s (PROTOCOL 3), and the block that refuses it must be over."""
+CLOSE_ABSENT_MS = 15_000
+"""Three times the deadline of a post; a closing order still unknown then is given up and a fresh one may be placed."""
+FILLS_OVERLAP_MS = 5_000  # REC-1
+
+
+@define
+class Reconcile:
+    rest: Venue
+    user: str
+    dexes: Sequence[str]
+    ledger: Ledger
+    facts: Mailbox[f.Fact]
+    bell: Doorbell
+    safety: Safety
+    nonces: NonceSource
+    budget: ActionBudget
+    clock: Clock
+    journal: Journal
+    live: bool = False
+    """The account session is subscribed; set by its handler, in the step in which it happens."""
+    _read_due_ms: int = 0
+    _service_due_ms: int = 0
+
+    def on_session(self, what: str) -> None:
+        """Told of the account session: a new one is read at once."""
+        self.live = what == "live"
+        self._read_due_ms = self.clock.mono_ms()
+        self.bell.ring()
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        while True:
+            await self.look()
+            with trio.move_on_after(self._wait_s()):
+                await self.bell.wait()
+
+    async def look(self) -> None:
+        """One round: doubts first, then the account where a reading is due."""
+        for order in self.ledger.in_doubt():
+            await self._ask(order)
+        now = self.clock.mono_ms()
+        if self.live and now >= self._read_due_ms:
+            read = await self.read_account()
+            self._read_due_ms = self.clock.mono_ms() + (READ_EVERY_MS if read else RETRY_READ_MS)
+        if now >= self._service_due_ms:
+            served = await self._read_service()
+            self._service_due_ms = self.clock.mono_ms() + (READ_EVERY_MS if served else RETRY_READ_MS)
+
+    def _wait_s(self) -> float:
+        now = self.clock.mono_ms()
+        due = [self._service_due_ms]
+        if self.live:
+            due.append(self._read_due_ms)
+        if self.ledger.in_doubt():
+            due.append(now + DOUBT_EVERY_MS)
+        return max(0, min(due) - now) / 1000
+
+    # ---- the account
+
+    async def read_account(self) -> bool:
+        """Positions and open orders of every dex traded, as one fact; False where any question failed."""
+        states: list[AccountState] = []
+        orders: list[OrderUpdate] = []
+        try:
+            for dex in self.dexes:
+                orders += parse_open_orders(await self.rest.info(info.frontend_open_orders(self.user, dex)))
+                states.append(parse_account_state(dex, await self.rest.info(info.clearinghouse_state(self.user, dex))))
+        except (QueryFailed, WireError) as e:
+            self._note("warning", "account_unread", error=str(e))
+            self._say_stale(str(e))
+            return False
+        self.safety.clear(ReasonCode.SNAPSHOT_STALE, "reconcile")
+        self.facts.put(f.AccountRead(tuple(states), tuple(orders)))
+        return True
+
+    def _say_stale(self, why: str) -> None:
+        message = f"the account could not be read: {why}"
+        self.safety.add(ReasonCode.SNAPSHOT_STALE, Severity.SAFE, "reconcile", message, Clears.AUTO)
+
+    async def _read_service(self) -> bool:
+        """Server time (NON-2) and the address budget (GATE-5)."""
+        try:
+            status = parse_exchange_status(await self.rest.info(info.exchange_status()))
+            check = self.nonces.sync(status.time_ms)
+            rate = parse_rate_limit(await self.rest.info(info.user_rate_limit(self.user)))
+        except (QueryFailed, WireError) as e:
+            self._note("warning", "service_unread", error=str(e))
+            return False
+        self.budget.read(rate.used, rate.cap)
+        if check.skew is Skew.ERROR:
+            message = f"the local clock is {-check.offset_ms} ms from the venue's"
+            self.safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
+        else:
+            self.safety.clear(ReasonCode.CLOCK_SKEW, "nonce")
+        if check.skew is not Skew.OK:
+            self._note("warning", "clock_skew", offset_ms=check.offset_ms)
+        return True
+
+    # ---- doubt
+
+    async def _ask(self, order: TrackedOrder) -> None:
+        """Asks the venue about one order; what it says becomes a fact."""
+        order.queries += 1
+        cloid = order.cloid
+        try:
+            update = parse_order_status(await self.rest.info(info.order_status(self.user, cloid.value)))
+            start = order.intent.created_at_ms - FILLS_OVERLAP_MS
+            fills = parse_user_fills(await self.rest.info(info.user_fills_by_time(self.user, start)))
+        except (QueryFailed, WireError) as e:
+            self._note("warning", "doubt_unanswered", cloid=str(cloid), tries=order.queries, error=str(e))
+            self._check_budget(order)
+            return
+        own = tuple(fill for fill in fills if fill.cloid == cloid.value or (order.oid and fill.oid == order.oid))
+        if update is not None:
+            self._note("info", "doubt_answered", cloid=str(cloid), status=update.status, fills=len(own))
+            self.facts.put(f.OrderStatusRead(cloid, update, own))
+        elif not own and order.state is OrderState.UNKNOWN and self._is_past_expiry(order):
+            proof = f"no status and no fill {ABSENCE_MARGIN_MS} ms after its expiry"
+            self._note("info", "doubt_absent", cloid=str(cloid), proof=proof)
+            self.facts.put(f.OrderAbsent(cloid, proof))
+        self._check_budget(order)
+
+    def _is_past_expiry(self, order: TrackedOrder) -> bool:
+        """True where the order can no longer be admitted, by the venue's own time."""
+        expires = order.intent.expires_after_ms
+        if expires is None:
+            # A closing order has no expiry: it cannot flip a position whenever it lands, so waiting it out is enough.
+            return order.doubted_ms is not None and self.clock.wall_ms() - order.doubted_ms > CLOSE_ABSENT_MS
+        return self.clock.wall_ms() + self.nonces.offset_ms > expires + ABSENCE_MARGIN_MS
+
+    def _check_budget(self, order: TrackedOrder) -> None:
+        source = str(order.cloid)
+        if order.state is not OrderState.UNKNOWN or order.doubted_ms is None:
+            self.safety.clear(ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED, source)
+            return
+        age = self.clock.wall_ms() - order.doubted_ms
+        if age > DOUBT_BUDGET_MS:
+            message = f"{source} on {order.intent.coin} is in doubt for {age} ms after {order.queries} questions"
+            self.safety.add(ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED, Severity.SAFE, source, message, Clears.OPERATOR)
+
+    def _note(self, level: str, event: str, **fields: object) -> None:
+        self.journal.note(self.clock.wall_ms(), level, event, **fields)

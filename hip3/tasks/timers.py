@@ -1,0 +1,98 @@
+"""Timers: what must happen because time passes. Time stops, market-data readiness, follow-ups of signals.
+
+The time stop looks at nothing but entry time and clock (EXIT-1): no other monitor can delay it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import trio
+from attrs import define, field
+
+from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.causes import Safety
+from hip3.core.clock import Clock
+from hip3.core.execution import ExecutionEvent, FlattenFailed
+from hip3.core.exits import ExitConfig, ExitRequest, age_ms, due_exits, overdue
+from hip3.core.journal import Journal
+from hip3.core.market import MarketState, missing_market_data
+from hip3.core.outlook import SignalBook
+from hip3.core.ready import Ready
+from hip3.fsm.ready import Condition
+from hip3.fsm.safety import SafetyMode
+from hip3.tasks.channels import Doorbell, Mailbox
+
+PERIOD_MS = 50
+"""A time stop is late by at most this plus the order's own way."""
+EXCLUDE_AFTER_MS = 10_000  # MD-2
+
+
+@define
+class Timers:
+    bookkeeper: Bookkeeper
+    markets: Mapping[str, MarketState]
+    config: ExitConfig
+    max_bbo_age_ms: int
+    max_ctx_age_ms: int
+    exits: Mailbox[ExitRequest]
+    wake_executor: Doorbell
+    events: Mailbox[ExecutionEvent]
+    ready: Ready
+    safety: Safety
+    book: SignalBook
+    connected_ms: Callable[[], int | None]
+    """Monotonic time of the market-data link's last connect; None while it is down."""
+    clock: Clock
+    journal: Journal
+    excluded: set[str] = field(factory=set)
+
+    async def run(self) -> None:
+        """Looks every PERIOD_MS until cancelled."""
+        while True:
+            self.look()
+            await trio.sleep(PERIOD_MS / 1000)
+
+    def look(self) -> None:
+        """One look at everything."""
+        if self.safety.mode is not SafetyMode.HALT:
+            self._exits()
+        self._overdue()
+        self._market_data()
+        for record, after, edge in self.book.follow_up(dict(self.markets), self.clock.mono_ms()):
+            self._note("debug", "follow_up", signal=record.signal.id, after_ms=after, edge_bps=edge)
+
+    def _exits(self) -> None:
+        for request in due_exits(self.bookkeeper.ledger, self.config, self.clock.wall_ms()):
+            if len(self.exits) < len(self.markets):  # each look asks again; one request per market is enough
+                self.exits.put(request)
+            self.wake_executor.ring()
+
+    def _overdue(self) -> None:
+        now = self.clock.wall_ms()
+        for position in overdue(self.bookkeeper.ledger, self.config, now):
+            if self.bookkeeper.mark_overdue(position.coin):
+                self.events.put(FlattenFailed(position.coin, position.szi, age_ms(position, now)))
+
+    def _market_data(self) -> None:
+        """MD-2: a market without data is left out and does not block the others; it comes back by itself."""
+        now, connected = self.clock.mono_ms(), self.connected_ms()
+        ready_any = False
+        waiting = False
+        for coin, market in self.markets.items():
+            missing = missing_market_data(market, now, self.max_bbo_age_ms, self.max_ctx_age_ms)
+            if missing is None:
+                ready_any = True
+                if coin in self.excluded:
+                    self.excluded.discard(coin)
+                    self._note("info", "market_included", coin=coin)
+            elif coin not in self.excluded:
+                if connected is not None and now - connected >= EXCLUDE_AFTER_MS and market.bbo is None:
+                    self.excluded.add(coin)
+                    self._note("warning", "market_excluded", coin=coin, missing=missing)
+                else:
+                    waiting = waiting or market.bbo is None
+        self.ready.set(Condition.MD_READY, holds=ready_any and not waiting and connected is not None)
+
+    def _note(self, level: str, event: str, **fields: object) -> None:
+        self.journal.note(self.clock.wall_ms(), level, event, **fields)
