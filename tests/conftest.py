@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Two shared cores: enough examples to find what a property hides, few enough for the whole suite to stay quick.
+settings.register_profile("hip3", derandomize=False, print_blob=True, deadline=None, max_examples=60)
+settings.load_profile("hip3")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -55,7 +55,7 @@ class Table(Generic[S, E]):
     """The complete matrix of one machine.
 
     Pairs that are neither a row nor ignored are refused with `refused_why`. Raises TableError for a duplicate pair, a
-    row without a reason, a terminal state with an exit, or a state that nothing reaches.
+    pair without a reason, a terminal state with an exit, a dead end that is not terminal, or a state that nothing reaches.
     """
 
     def __init__(
@@ -75,6 +75,8 @@ class Table(Generic[S, E]):
         self.rows = tuple(rows)
         self.ignored = tuple(ignored)
         self.refused_why = refused_why
+        if not self.rows:
+            raise TableError(f"{name}: has no rows")
         self.events: type[E] = type(self.rows[0].event)
         self._next: dict[tuple[S, E], S] = {}
         self._why: dict[tuple[S, E], str] = {}
@@ -93,6 +95,8 @@ class Table(Generic[S, E]):
             self._why[source, event] = why
 
     def _check(self) -> None:
+        if not self.refused_why.strip():
+            raise TableError(f"{self.name}: gives no reason for its refused pairs")
         for row in self.rows:
             if row.source in self.terminal:
                 raise TableError(f"{self.name}: terminal {row.source.name} has an exit on {row.event.name}")
@@ -107,6 +111,10 @@ class Table(Generic[S, E]):
         unreached = [s.name for s in self.states if s not in reached]
         if unreached:
             raise TableError(f"{self.name}: nothing leads to {', '.join(unreached)}")
+        left = {row.source for row in self.rows}
+        stuck = [s.name for s in self.states if s not in left and s not in self.terminal]
+        if stuck:
+            raise TableError(f"{self.name}: {', '.join(stuck)} has no exit and is not declared terminal")
 
     def next(self, state: S, event: E) -> S:
         """The state after `event`; the same state where it is ignored. Raises Refused."""

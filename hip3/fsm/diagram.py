@@ -1,0 +1,137 @@
+"""Draws state machines from the tables that run (FSM-1, FSM-2): mermaid, dot, and Markdown with the whole matrix.
+
+Text only and deterministic: the same declaration gives the same bytes, so that a committed drawing can be compared. It
+refuses to add anything of its own: what is on an arrow is the event and the reason of the row.
+"""
+
+from __future__ import annotations
+
+import enum
+import textwrap
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from hip3.fsm.table import Row, Table
+
+AnyTable: TypeAlias = Table[enum.Enum, enum.Enum]
+
+INDEX = "README.md"
+REGENERATE = "hip3 fsm export --format markdown --out docs/fsm"
+_LABEL_WIDTH = 30  # characters of a line on an arrow; wider ones push the states of the larger machines out of sight
+
+
+def mermaid(table: AnyTable) -> str:
+    """The machine as a mermaid `stateDiagram-v2`: one arrow per row, labelled with its event and its reason."""
+    lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {table.initial.name}"]
+    for row in table.rows:
+        # ':' and ';' end a label in mermaid's grammar; its entity codes stand for them.
+        why = "".join(f"#{ord(c)};" if c in ":;#<>" else c for c in row.why)
+        label = "<br/>".join([row.event.name, *textwrap.wrap(why, _LABEL_WIDTH, break_long_words=False)])
+        lines.append(f"    {row.source.name} --> {row.target.name} : {label}")
+    lines += [f"    {state.name} --> [*]" for state in table.states if state in table.terminal]
+    return "\n".join(lines) + "\n"
+
+
+def dot(table: AnyTable) -> str:
+    """The machine as a graphviz digraph: double borders are terminal, the point leads to the initial state."""
+    lines = [
+        f"digraph {_quoted(table.name)} {{",
+        "    rankdir=LR;",
+        '    node [shape=box, style=rounded, fontname="Helvetica"];',
+        '    edge [fontname="Helvetica", fontsize=10];',
+        '    "" [shape=point];',
+    ]
+    for state in table.states:
+        borders = 2 if state in table.terminal else 1
+        lines.append(f"    {_quoted(state.name)} [peripheries={borders}, tooltip={_quoted(str(state.value))}];")
+    lines.append(f'    "" -> {_quoted(table.initial.name)};')
+    for row in table.rows:
+        label = "\\n".join(_escaped(part) for part in [row.event.name, *textwrap.wrap(row.why, _LABEL_WIDTH)])
+        lines.append(f'    {_quoted(row.source.name)} -> {_quoted(row.target.name)} [label="{label}"];')
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def page(table: AnyTable) -> str:
+    """One machine for a review: states, events, drawing, the matrix of every pair, and the reason of each."""
+    parts = [
+        f"# State machine: {table.name}",
+        f"Drawn from the declaration that runs; do not edit. To draw it again: `{REGENERATE}`.",
+        f"```mermaid\n{mermaid(table)}```",
+        "## States",
+        _table(["state", "meaning", ""], ([s.name, str(s.value), _role(table, s)] for s in table.states)),
+        "## Events",
+        _table(["event", "meaning"], ([e.name, str(e.value)] for e in table.events)),
+        "## Every pair",
+        "A name is the next state, `-` is ignored, `refused` must not happen.",
+        matrix(table),
+        "## Reasons",
+        _table(["state", "event", "leads to", "why"], map(_row_cells, table.rows)),
+        "Ignored:",
+        _table(
+            ["event", "in", "why"],
+            ([i.event.name, ", ".join(s.name for s in i.states), i.why] for i in table.ignored),
+        ),
+        f"Refused, every other pair: {table.refused_why}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def matrix(table: AnyTable) -> str:
+    """Every (state, event) pair as a Markdown table, states down and events across (FSM-2)."""
+    pairs = table.matrix()
+
+    def cell(state: enum.Enum, event: enum.Enum) -> str:
+        target = pairs[state, event]
+        if target is None:
+            return "refused"
+        return "-" if target is state else target.name
+
+    rows = ([f"**{s.name}**", *(cell(s, e) for e in table.events)] for s in table.states)
+    return _table(["", *(e.name for e in table.events)], rows)
+
+
+def index(tables: Iterable[AnyTable]) -> str:
+    """The page that a review starts from: each machine with its size, its ends and a link."""
+    rows = []
+    for table in tables:
+        pairs = table.matrix()
+        refused = sum(target is None for target in pairs.values())
+        ends = ", ".join(s.name for s in table.states if s in table.terminal) or "none"
+        link = f"[{table.name}]({table.name}.md)"
+        ignored = len(pairs) - refused - len(table.rows)
+        rows.append([link, table.initial.name, ends, *map(str, (len(table.states), len(table.rows), ignored, refused))])
+    head = ["machine", "starts in", "ends in", "states", "rows", "ignored pairs", "refused pairs"]
+    intro = (
+        "Every machine of the program, drawn from the tables that run (`hip3/fsm/`). A test fails when these pages are "
+        f"out of date; to draw them again: `{REGENERATE}`."
+    )
+    return f"# State machines\n\n{intro}\n\n{_table(head, rows)}\n"
+
+
+def pages(tables: Iterable[AnyTable]) -> dict[str, str]:
+    """File name to content of the whole Markdown export, the index first."""
+    known = tuple(tables)
+    return {INDEX: index(known)} | {f"{table.name}.md": page(table) for table in known}
+
+
+def _role(table: AnyTable, state: enum.Enum) -> str:
+    if state is table.initial:
+        return "initial"
+    return "terminal" if state in table.terminal else ""
+
+
+def _row_cells(row: Row[enum.Enum, enum.Enum]) -> list[str]:
+    return [row.source.name, row.event.name, row.target.name, row.why]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _quoted(text: str) -> str:
+    return f'"{_escaped(text)}"'
