@@ -117,10 +117,11 @@ def check(vector: Vector) -> str | None:
         if f"0x{hashed.hex()}" != vector.action_hash.lower():
             return f"action hash is 0x{hashed.hex()}, the case says {vector.action_hash}"
         ours = _sign(key, vector, hashed)
-    except (ActionError, BadKeyText, ValueError) as e:
+        expected = Signature(vector.signature.r, vector.signature.s, vector.signature.v)
+        same = _normal(ours) == _normal(expected)
+    except (ActionError, BadKeyText, ValueError, OverflowError) as e:
         return str(e)
-    expected = Signature(vector.signature.r, vector.signature.s, vector.signature.v)
-    if _normal(ours) != _normal(expected):
+    if not same:
         return f"signature is {ours}, the case says {expected}"
     if recover_signer(hashed, expected, vector.is_mainnet) != key.address:
         return "the signature does not recover to the case's address"
