@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed, ConnectionTimeout, HandshakeError, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
 from hip3.core.clock import Clock
 from hip3.venue.hyperliquid import subscriptions
@@ -35,11 +36,20 @@ SILENT_S = 55.0  # WS-2: 45 s without a message and 10 s for a pong
 BACKOFF_FIRST_S = 1.0  # WS-1
 BACKOFF_MAX_S = 60.0
 STABLE_S = 60.0
+DIAL_S = 10.0
 CLOSE_S = 2.0
 KEPT_ERRORS = 20
 
-Dial = Callable[[], AbstractAsyncContextManager[WebSocketConnection]]
 Report = Callable[[str], None]
+
+
+CONNECTION_FAILURES = (
+    OSError,
+    ConnectionClosed,
+    HandshakeError,
+    trio.BrokenResourceError,
+    trio.TooSlowError,
+)
 
 
 class RecorderError(Exception):
@@ -77,7 +87,9 @@ class RecordingWriter:
         """Takes one frame; False (and nothing written) where it is not a JSON object, such as the legacy greeting."""
         if not _is_object(frame):
             return False
-        line = b'{"recv_ms":%d,"frame":%b}\n' % (recv_ms, frame.strip().encode())
+        # A line break can only be white space between tokens: inside a JSON string it would be escaped.
+        unbroken = frame.strip().replace("\r", " ").replace("\n", " ")
+        line = b'{"recv_ms":%d,"frame":%b}\n' % (recv_ms, unbroken.encode())
         self._pending.append(line)
         self._pending_bytes += len(line)
         self.frames += 1
@@ -122,14 +134,17 @@ class RecordRequest:
     """What to record: a WebSocket URL, coins by their full names (`xyz:SNDK`), channels of CHANNELS."""
 
     url: str
-    coins: tuple[str, ...] = field(converter=lambda coins: tuple(coins))
-    channels: tuple[str, ...] = field(default=("bbo", "activeAssetCtx"), converter=lambda names: tuple(names))
+    coins: tuple[str, ...]
+    channels: tuple[str, ...] = ("bbo", "activeAssetCtx")
     duration_s: float | None = None
     """None records until cancelled."""
 
     def __attrs_post_init__(self) -> None:
         if not self.url.startswith(("ws://", "wss://")):
             raise ValueError(f"url: expected ws://... or wss://..., found {self.url!r}")
+        parts = urlsplit(self.url)
+        if not parts.hostname or parts.port == 0:  # `.port` itself raises ValueError over 65535
+            raise ValueError(f"url: no host or no port in {self.url!r}")
         if not self.coins:
             raise ValueError("coins: none given; name at least one, such as xyz:SNDK")
         unknown = [channel for channel in self.channels if channel not in CHANNELS]
@@ -173,19 +188,37 @@ class _Envelope(msgspec.Struct):
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 
 
-def dialer(url: str) -> Dial:
-    """How a real endpoint is dialled."""
+@asynccontextmanager
+async def dial_url(url: str) -> AsyncIterator[WebSocketConnection]:
+    """A connection to a real endpoint; raises one of CONNECTION_FAILURES, perhaps in a group.
 
-    def dial() -> AbstractAsyncContextManager[WebSocketConnection]:
-        return open_websocket_url(
-            url,
-            max_message_size=MAX_MESSAGE_BYTES,
-            message_queue_size=MESSAGE_QUEUE,
-            connect_timeout=10,
-            disconnect_timeout=CLOSE_S,
-        )
-
-    return dial
+    The socket is ours, not the library's: trio-websocket 0.12 leaves it open where the server closes first.
+    """
+    parts = urlsplit(url)
+    host, tls = parts.hostname or "", parts.scheme == "wss"
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with trio.fail_after(DIAL_S):
+        stream: trio.abc.Stream
+        if tls:
+            stream = await trio.open_ssl_over_tcp_stream(host, parts.port or 443, https_compatible=True)
+        else:
+            stream = await trio.open_tcp_stream(host, parts.port or 80)
+    async with stream, trio.open_nursery() as nursery:
+        with trio.fail_after(DIAL_S):
+            ws = await wrap_client_stream(
+                nursery,
+                stream,
+                parts.netloc,
+                resource,
+                message_queue_size=MESSAGE_QUEUE,
+                max_message_size=MAX_MESSAGE_BYTES,
+            )
+        try:
+            yield ws
+        finally:
+            with trio.move_on_after(CLOSE_S):
+                await ws.aclose()
+            nursery.cancel_scope.cancel()
 
 
 async def record(
@@ -194,7 +227,6 @@ async def record(
     clock: Clock,
     summary: RecordSummary,
     *,
-    dial: Dial | None = None,
     report: Report = lambda _: None,
 ) -> None:
     """Records until the duration is over or the caller cancels, over as many connections as it takes.
@@ -202,19 +234,34 @@ async def record(
     `writer` is open; `summary` is kept current, so that it can be read after a cancellation. A lost connection is dialled
     again with a back-off of 1 s doubling to 60 s. Raises RecorderError where the file cannot be written on.
     """
-    dial = dialer(request.url) if dial is None else dial
-    with trio.move_on_after(float("inf") if request.duration_s is None else request.duration_s):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_flush_regularly, writer)
-            backoff_s = BACKOFF_FIRST_S
-            while True:
-                began = trio.current_time()
-                reason = await _one_connection(request, writer, clock, summary, dial)
-                summary.note(reason)
-                backoff_s = BACKOFF_FIRST_S if trio.current_time() - began >= STABLE_S else backoff_s
-                report(f"{reason}; dialling again in {backoff_s:.0f} s")
-                await trio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
+    try:
+        with trio.move_on_after(float("inf") if request.duration_s is None else request.duration_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_flush_regularly, writer)
+                await _keep_connected(request, writer, clock, summary, report)
+    except BaseExceptionGroup as group:
+        unwritable, rest = group.split(RecorderError)
+        if unwritable is not None and rest is None:
+            raise _first(unwritable) from None
+        raise
+
+
+async def _keep_connected(
+    request: RecordRequest,
+    writer: RecordingWriter,
+    clock: Clock,
+    summary: RecordSummary,
+    report: Report,
+) -> None:
+    backoff_s = BACKOFF_FIRST_S
+    while True:
+        began = trio.current_time()
+        reason = await _one_connection(request, writer, clock, summary)
+        summary.note(reason)
+        backoff_s = BACKOFF_FIRST_S if trio.current_time() - began >= STABLE_S else backoff_s
+        report(f"{reason}; dialling again in {backoff_s:.0f} s")
+        await trio.sleep(backoff_s)
+        backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
 
 
 async def _flush_regularly(writer: RecordingWriter) -> None:
@@ -223,19 +270,17 @@ async def _flush_regularly(writer: RecordingWriter) -> None:
         writer.flush()
 
 
-async def _one_connection(
-    request: RecordRequest, writer: RecordingWriter, clock: Clock, summary: RecordSummary, dial: Dial
-) -> str:
+async def _one_connection(request: RecordRequest, writer: RecordingWriter, clock: Clock, summary: RecordSummary) -> str:
     """Records one connection to its end; returns why it ended."""
     try:
-        async with dial() as ws, trio.open_nursery() as nursery:
+        async with dial_url(request.url) as ws, trio.open_nursery() as nursery:
             summary.connections += 1
             for subscription in request.subscriptions():
                 await ws.send_message(subscribe_frame(subscription))
             nursery.start_soon(_ping, ws)
             reason = await _receive(ws, writer, clock, summary)
             nursery.cancel_scope.cancel()
-    except* (OSError, ConnectionClosed, ConnectionTimeout, HandshakeError) as group:
+    except* CONNECTION_FAILURES as group:
         reason = f"connection failed: {_first(group)!r}"
     summary.lost_connections += 1
     return reason
