@@ -59,7 +59,8 @@ def config_show(*, config: Config = None, as_json: Json = False) -> int:
     if as_json:
         print(json.dumps(_identity(loaded) | {"settings": plain(loaded.settings)}, indent=2))
     else:
-        print(f"# {loaded.source_path}\n# hash {loaded.hash}\n{to_toml(loaded.settings)}", end="")
+        # Without the hash: 64 hex digits in a file are taken for a key when it is loaded again (CFG-7).
+        print(f"# resolved from {loaded.source_path}\n{to_toml(loaded.settings)}", end="")
     return 0
 
 

@@ -148,13 +148,11 @@ def _from_keystore(path: Path, passphrase: str) -> TradingKey:
         )
     try:
         secret = bytes(Account.decrypt(keystore, passphrase))
-    except ValueError as e:
-        if "MAC mismatch" in str(e):
+    except Exception as e:  # whatever a library trips over in a foreign file, the fact for the operator is the same
+        if isinstance(e, ValueError) and "MAC mismatch" in str(e):
             raise KeySourceError(f"the passphrase does not open keystore {path}; type it again") from None
-        raise KeySourceError(f"keystore {path} cannot be decrypted: its parameters are not usable") from None
-    except (KeyError, TypeError, NotImplementedError, AttributeError, MemoryError, OverflowError):
         raise KeySourceError(
-            f"keystore {path} cannot be decrypted: parts of version 3 are missing or unknown; restore it from a backup"
+            f"keystore {path} cannot be decrypted: parts of it are missing, damaged or unknown; restore it from a backup"
         ) from None
     try:
         return TradingKey(secret)
@@ -169,14 +167,16 @@ def _read(path: Path, limit: int, *, private: bool) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as e:
         raise KeySourceError(f"{path} cannot be opened: {e.strerror}; check signer.key_source") from None
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(file.fileno())
+    try:
+        info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise KeySourceError(f"{path} is not a regular file; a key is read from a file only")
         if private and stat.S_IMODE(info.st_mode) & (_OTHERS | stat.S_IXUSR):
             mode = f"{stat.S_IMODE(info.st_mode):04o}"
             raise KeySourceError(f"key file {path} has mode {mode}, expected 0600 or stricter; run: chmod 600 {path}")
-        content = file.read(limit + 1)
+        content = os.read(descriptor, limit + 1)  # far below what one read of a regular file returns whole
+    finally:
+        os.close(descriptor)
     if len(content) > limit:
         raise KeySourceError(f"{path} is longer than {limit} bytes and is no key; check signer.key_source")
     return content
