@@ -1,0 +1,240 @@
+"""Composition root: the rings, and the one way out (DESIGN 3). The only holder of a ring nursery.
+
+Ring 2 (market data, timers) is cancelled first and whole; ring 1 (account link, position, executor, risk, reconcile,
+halt) outlives the flatten; what the process owns around them (signals, the paper exchange, the display) is ring 0 and
+belongs to the caller. A crash in any task takes the same road as Ctrl+C, and an error on the way out never hides the
+first one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+from attrs import define, field, frozen
+
+from hip3.bot import Bot, exit_config
+from hip3.core.causes import Clears, ReasonCode, Severity
+from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
+from hip3.fsm.order import OrderState
+from hip3.fsm.safety import SafetyMode
+from hip3.io.flatten import FlatCertificate, Flattener, FlattenTarget
+from hip3.ops.stop import Stop
+from hip3.tasks.halt import HaltTask
+from hip3.tasks.reconcile import ABSENCE_MARGIN_MS
+
+PROMOTE_EVERY_S = 0.05
+LAST_LOOK_S = 1.0
+"""After flattening was given up: how long the venue is asked what is left, so that the list is true."""
+
+
+@frozen
+class Outcome:
+    """How a run ended. `exit_code` by END-3; `residual` says what is left, one sentence each."""
+
+    exit_code: int
+    flat: bool
+    certificate: FlatCertificate | None
+    error: BaseException | None
+    stop_reason: str
+
+    @property
+    def residual(self) -> tuple[str, ...]:
+        return self.certificate.residual if self.certificate else ()
+
+
+@define
+class App:
+    """Runs one bot from SYNC to its end."""
+
+    bot: Bot
+    stop: Stop
+    progress: list[tuple[int, str, str]] = field(factory=list)
+    """Steps of the way out for the display: wall ms, word, sentence."""
+    certificate: FlatCertificate | None = None
+    error: BaseException | None = None
+    _halt_scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _leaving: bool = field(default=False, init=False)
+
+    async def run(self) -> Outcome:
+        """Trades until the stop is requested or something breaks, then ends flat or says what is left."""
+        bot = self.bot
+        bot.lifecycle.fire(LifecycleEvent.LOADED)
+        bot.lifecycle.fire(LifecycleEvent.CHECKED)
+        try:
+            async with trio.open_nursery() as services:
+                self._start_services(services)
+                await self._trade()
+                await self._way_out()
+                services.cancel_scope.cancel()
+        except* Exception as group:
+            self._failed(group)
+        # A crashed service has cancelled its ring; the flatten needs none of it.
+        await self._way_out()
+        return self._outcome()
+
+    def _failed(self, error: BaseException) -> None:
+        if self.error is None:
+            self.error = error
+        first = error
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        self.bot.note("critical", "task_crashed", error=f"{type(first).__name__}: {first}")
+        self.stop.request_once(f"a task crashed: {type(first).__name__}: {first}")
+
+    # ---- rings
+
+    def _start_services(self, nursery: trio.Nursery) -> None:
+        trader = self.bot.trader
+        if trader is None:
+            return
+        for service in (trader.position, trader.risk, trader.executor, trader.account_link, trader.reconcile):
+            nursery.start_soon(service.run)
+        nursery.start_soon(self._halt_service)
+
+    async def _halt_service(self) -> None:
+        trader = self.bot.trader
+        assert trader is not None
+        halt = HaltTask(
+            is_halted=lambda: self.bot.safety.mode is SafetyMode.HALT and not self._leaving,
+            purge=trader.executor.purge,
+            flatten=self._flatten,
+            clock=self.bot.io.clock,
+            journal=self.bot.journal,
+            bell=self.bot.halt_bell,
+        )
+        with self._halt_scope:
+            await halt.run()
+
+    async def _trade(self) -> None:
+        """Ring 2, until the stop."""
+        try:
+            async with trio.open_nursery() as trading:
+                for task in (self.bot.market_link.run, self.bot.timers.run, self._promoter):
+                    trading.start_soon(task)
+                await self.stop.requested.wait()
+                trading.cancel_scope.cancel()
+        except* Exception as group:
+            self._failed(group)
+
+    async def _promoter(self) -> None:
+        while True:
+            self.bot.try_promote()
+            if self.bot.ready.is_ready and self.bot.lifecycle.state is LifecycleState.SYNC:
+                self.bot.lifecycle.fire(LifecycleEvent.READY)
+            await trio.sleep(PROMOTE_EVERY_S)
+
+    # ---- the way out
+
+    async def _way_out(self) -> None:
+        """Stop entries, settle, cancel, flatten, verify (END-1). Runs once; shielded and dated; never raises."""
+        if self._leaving:
+            return
+        self._leaving = True
+        bot, trader = self.bot, self.bot.trader
+        bot.safety.add(ReasonCode.SHUTDOWN, Severity.SAFE, "process", self.stop.reason, Clears.NEVER)
+        bot.lifecycle.fire(LifecycleEvent.STOP)
+        if trader is None:
+            self._walk(LifecycleEvent.SETTLED, LifecycleEvent.CANCELED, LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)
+            return
+        trader.executor.purge("shutdown")
+        self._halt_scope.cancel()
+        shutdown = bot.settings.shutdown
+        most_s = shutdown.settle_ms / 1000 + shutdown.flatten_deadline_s + 2 * LAST_LOOK_S
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + most_s):
+            try:
+                await self._settle(shutdown.settle_ms / 1000)
+                self._walk(LifecycleEvent.SETTLED)
+                self.certificate = await self._flatten_or_give_up()
+            except Exception as e:
+                self._failed(e)
+        if self.certificate is not None and self.certificate.flat:
+            self._walk(LifecycleEvent.CANCELED, LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)
+        else:
+            self._walk(LifecycleEvent.GAVE_UP)
+
+    def _walk(self, *events: LifecycleEvent) -> None:
+        for event in events:
+            self.bot.lifecycle.fire(event)
+
+    async def _settle(self, most_s: float) -> None:
+        """Lets posts in flight be answered: what they did is then known to the ledger and not only to the venue."""
+        self._say("settle", f"{self.bot.posts.in_flight} posts in flight")
+        with trio.move_on_after(most_s):
+            while self.bot.posts.in_flight and not self.stop.gave_up.is_set():  # noqa: ASYNC110 - a count, not an event
+                await trio.sleep(0.01)
+
+    async def _flatten_or_give_up(self) -> FlatCertificate:
+        given_up = False
+        certificate: FlatCertificate | None = None
+
+        async def watch() -> None:
+            nonlocal given_up
+            await self.stop.gave_up.wait()
+            given_up = True
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            certificate = await self._flatten()
+            nursery.cancel_scope.cancel()
+        if not given_up:
+            assert certificate is not None
+            return certificate
+        self._say("gave_up", "a second signal: flattening is given up; asking the venue what is left")
+        return await self._flattener().look(self._target(), LAST_LOOK_S)
+
+    async def _flatten(self) -> FlatCertificate:
+        """The one procedure, over its own REST client."""
+        return await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
+
+    def _flattener(self) -> Flattener:
+        bot = self.bot
+        assert bot.trader is not None
+        return Flattener(
+            rest=bot.io.flatten_rest,
+            signer=bot.trader.account.signer,
+            nonces=bot.nonces,
+            cloids=bot.cloids,
+            exits=exit_config(bot.settings),
+            clock=bot.io.clock,
+            progress=self._say,
+        )
+
+    def _target(self) -> FlattenTarget:
+        bot = self.bot
+        assert bot.trader is not None
+        return FlattenTarget(
+            user=bot.trader.account.user,
+            dexes=bot.venue.dexes,
+            specs=bot.venue.specs,
+            quiet_after_ms=self._quiet_after_ms(),
+        )
+
+    def _quiet_after_ms(self) -> int:
+        """Until when an entry in doubt may still be admitted, by our clock; 0 where none is."""
+        open_ended = (OrderState.SENT, OrderState.UNKNOWN)
+        expiries = [
+            order.intent.expires_after_ms - self.bot.nonces.offset_ms + ABSENCE_MARGIN_MS
+            for order in self.bot.ledger.orders.values()
+            if order.state in open_ended and order.intent.expires_after_ms is not None
+        ]
+        return max(expiries, default=0)
+
+    def _say(self, word: str, sentence: str) -> None:
+        self.progress.append((self.bot.io.clock.wall_ms(), word, sentence))
+        self.bot.note("info", "way_out", step=word, what=sentence)
+
+    def _outcome(self) -> Outcome:
+        observing = self.bot.trader is None
+        flat = observing or (self.certificate is not None and self.certificate.flat)
+        # A given-up flatten is never exit 0, even where the last look showed nothing: it was not verified (END-2).
+        verified = flat and not self.stop.gave_up.is_set()
+        code = 4 if not verified else 5 if self.error is not None else 0
+        return Outcome(code, flat, self.certificate, self.error, self.stop.reason)
+
+
+async def stop_after(seconds: float | None, stop: Stop) -> None:
+    """Requests the stop when the given time is over; sleeps for ever without one."""
+    await trio.sleep(math.inf if seconds is None else seconds)
+    stop.request_once(f"--duration {seconds:g} s is over")

@@ -1,0 +1,376 @@
+"""The parts of one bot, wired: who hands what to whom. Nothing runs here; `app.py` runs it.
+
+One object holds them because the display, the summary and the tests look at all of them; the tasks see only what they
+were given.
+"""
+
+from __future__ import annotations
+
+import random
+
+from attrs import define, frozen
+
+from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.budget import ActionBudget
+from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.clock import Clock
+from hip3.core.detector import Detector, DetectorConfig
+from hip3.core.execution import ExecutionEvent
+from hip3.core.exits import ExitConfig, ExitRequest
+from hip3.core.facts import Fact
+from hip3.core.gates import Caps
+from hip3.core.ids import CloidFactory
+from hip3.core.journal import Journal
+from hip3.core.ledger import Ledger
+from hip3.core.market import MarketState, Reference, missing_market_data
+from hip3.core.outlook import SignalBook
+from hip3.core.posts import PostBook
+from hip3.core.ready import Ready
+from hip3.core.risk import DailyLimits
+from hip3.core.scheduler import Scheduler, SchedulerConfig
+from hip3.core.tally import Tally
+from hip3.fsm.lifecycle import LIFECYCLE_TABLE, LifecycleEvent, LifecycleState
+from hip3.fsm.machines import Driver
+from hip3.fsm.ready import ReadyState
+from hip3.fsm.safety import SafetyMode
+from hip3.io.link import Dial, Link, LinkLost, SharedLimits
+from hip3.io.rest import RestClient
+from hip3.ops.boot import VenueFacts
+from hip3.settings.caps import effective_caps
+from hip3.settings.schema import HaltOnDisconnect, Mode, Settings, StartupPolicy
+from hip3.tasks import channels
+from hip3.tasks.channels import Doorbell, Mailbox, SignalSlots
+from hip3.tasks.executor import Executor, ExecutorConfig, ExecutorInbox
+from hip3.tasks.ingest import AccountIngest, Answer, MarketIngest
+from hip3.tasks.position import PositionTask, status_event
+from hip3.tasks.reconcile import Reconcile
+from hip3.tasks.risk import RiskTask
+from hip3.tasks.timers import Timers
+from hip3.venue.hyperliquid import subscriptions
+from hip3.venue.hyperliquid.nonce import NonceSource, Skew
+from hip3.venue.hyperliquid.signing import Signer
+
+
+@frozen
+class BotIO:
+    """What reaches outside: time, chance, sockets. A simulation gives other ones."""
+
+    clock: Clock
+    rng: random.Random
+    dial: Dial
+    rest: RestClient
+    flatten_rest: RestClient
+    """A client of its own for the flatten procedure (END-4)."""
+
+
+@frozen
+class Account:
+    """Whose money it is and who signs. `user` is the account, never the agent."""
+
+    user: str
+    signer: Signer
+
+
+def detector_config(settings: Settings) -> DetectorConfig:
+    d = settings.detector
+    return DetectorConfig(
+        slippage_bps=d.slippage_bps,
+        min_edge_bps=d.min_edge_bps,
+        size_alpha=d.size_alpha,
+        min_order_notional_usd=d.min_order_notional_usd,
+        max_order_notional_usd=effective_caps(settings).order_usd,
+        min_book_notional_usd=d.min_book_notional_usd,
+        normal_book_notional_usd=d.normal_book_notional_usd,
+        max_bbo_age_ms=d.max_bbo_age_ms,
+        max_ctx_age_ms=d.max_ctx_age_ms,
+        dedup=d.dedup,
+        direction=d.direction,
+        thresholds_bps={m.coin: m.threshold_bps for m in settings.markets if m.threshold_bps is not None},
+    )
+
+
+def exit_config(settings: Settings) -> ExitConfig:
+    p = settings.position
+    return ExitConfig(
+        time_stop_ms=p.time_stop_ms,
+        reduce_only_timeout_ms=p.reduce_only_timeout_ms,
+        slippage_bps=p.flatten_slippage_bps,
+        slippage_step_bps=p.flatten_slippage_step_bps,
+        slippage_cap_bps=p.flatten_slippage_cap_bps,
+    )
+
+
+def scheduler_config(settings: Settings) -> SchedulerConfig:
+    e = settings.executor
+    return SchedulerConfig(
+        queue_cancel=e.queue_cancel,
+        queue_reduce_only=e.queue_reduce_only,
+        queue_new=e.queue_new,
+        max_batch=e.max_batch,
+        max_inflight=e.max_inflight,
+        high_water=e.high_water,
+        period_ms=e.period_ms,
+    )
+
+
+@define
+class Trader:
+    """The parts that only a bot with an account has."""
+
+    account: Account
+    account_link: Link
+    executor: Executor
+    position: PositionTask
+    reconcile: Reconcile
+    risk: RiskTask
+
+
+@define
+class Bot:
+    settings: Settings
+    io: BotIO
+    venue: VenueFacts
+    journal: Journal
+    run_id: int
+    started_ms: int
+    """Wall time of the start."""
+    markets: dict[str, MarketState]
+    ledger: Ledger
+    detector: Detector
+    signals: SignalSlots
+    signal_book: SignalBook
+    posts: PostBook
+    scheduler: Scheduler
+    ready: Ready
+    safety: Safety
+    tally: Tally
+    limits: DailyLimits
+    budget: ActionBudget
+    nonces: NonceSource
+    cloids: CloidFactory
+    market_link: Link
+    market_ingest: MarketIngest
+    timers: Timers
+    lifecycle: Driver[LifecycleState, LifecycleEvent]
+    halt_bell: Doorbell
+    trader: Trader | None = None
+
+    @property
+    def coins(self) -> tuple[str, ...]:
+        return tuple(self.markets)
+
+    def not_ready(self, coin: str) -> str | None:
+        """The first missing condition for trading one market: its own data, then the account's four conditions."""
+        d = self.settings.detector
+        missing = missing_market_data(self.markets[coin], self.io.clock.mono_ms(), d.max_bbo_age_ms, d.max_ctx_age_ms)
+        if missing is not None:
+            return missing
+        if not self.ready.is_ready:
+            return ", ".join(c.value for c in self.ready.missing) or self.ready.state.name
+        return None
+
+    def note(self, level: str, event: str, **fields: object) -> None:
+        self.journal.note(self.io.clock.wall_ms(), level, event, **fields)
+
+    # ---- what follows from a session or a mode
+
+    def on_session(self, what: str) -> None:
+        """The account session: conditions fall with it, and a loss while exposed ends trading (STOP-3)."""
+        assert self.trader is not None
+        self.trader.reconcile.on_session(what)
+        if what == "subscribing":
+            self.ready.link_down()
+            self.ready.link_up()
+        elif what == "lost":
+            self.ready.link_down()
+            self._on_lost()
+
+    def _on_lost(self) -> None:
+        policy = self.settings.safety.halt_on_disconnect
+        exposed = self.ledger.is_exposed or self.posts.in_flight > 0
+        halt = policy is HaltOnDisconnect.ALWAYS or (policy is HaltOnDisconnect.EXPOSED and exposed)
+        if halt:
+            message = f"the account link was lost while {'exposed' if exposed else 'flat'}"
+            self.safety.add(ReasonCode.WS_DISCONNECT, Severity.HALT, "account", message, Clears.OPERATOR)
+        else:
+            message = "the account link is down; entries wait for READY"
+            self.safety.add(ReasonCode.WS_DISCONNECT, Severity.SAFE, "account", message, Clears.AUTO)
+
+    def on_ready(self, before: ReadyState, after: ReadyState) -> None:
+        missing = [c.value for c in self.ready.missing]
+        self.note("info", "ready_trading" if after is ReadyState.READY else "not_ready", was=before.name, missing=missing)
+        if after is ReadyState.READY:
+            self.safety.clear(ReasonCode.WS_DISCONNECT, "account")
+            if self.trader is not None:
+                self.trader.account_link.synced()
+
+    def on_mode(self, before: SafetyMode, after: SafetyMode, code: ReasonCode, message: str) -> None:
+        level = "critical" if after is SafetyMode.HALT else "info"
+        self.note(level, "safety_mode", before=before.name, after=after.name, reason=code.value, message=message)
+        if after is SafetyMode.HALT:
+            if self.trader is not None:
+                self.trader.executor.purge(f"HALT: {code.value}")
+            self.halt_bell.ring()
+        if self.trader is not None:
+            self.trader.executor.inbox.bell.ring()
+
+    def try_promote(self) -> None:
+        """ARMED_SAFE to ARMED_LIVE by policy, when READY-TRADING holds and nothing else forbids it (SAFE-3)."""
+        if self.settings.safety.startup_policy is not StartupPolicy.AUTO or self.safety.mode is not SafetyMode.ARMED_SAFE:
+            return
+        if self.ready.is_ready and not self.safety.blocking_promotion():
+            self.safety.promote(ReasonCode.AUTO_PROMOTE, "READY-TRADING, startup_policy = auto")
+
+
+def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, account: Account | None) -> Bot:
+    """Makes every part and wires it. `account` is None in observation."""
+    now = io.clock.wall_ms()
+    caps = effective_caps(settings)
+    reference = Reference(settings.detector.reference.value)
+    markets = {coin: MarketState(spec, reference) for coin, spec in venue.specs.items()}
+    limits_per_ip = SharedLimits()
+    signals, book, bell = SignalSlots(), SignalBook(), Doorbell()
+    ledger = Ledger()
+    exits: Mailbox[ExitRequest] = Mailbox(channels.EXITS)
+    events: Mailbox[ExecutionEvent] = Mailbox(channels.EVENTS)
+    nonces = NonceSource(io.clock.wall_ms)
+    detector = Detector(detector_config(settings), f"{now:x}", venue.taker_fee_bps)
+    ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal)
+    late: list[Bot] = []  # callbacks of parts that exist before the whole does
+    safety = Safety(lambda *change: late[0].on_mode(*change), io.clock.wall_ms)  # noqa: PLW0108 - as below
+    ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
+    bookkeeper = Bookkeeper(ledger, status_event)
+    bot = Bot(
+        settings=settings,
+        io=io,
+        venue=venue,
+        journal=journal,
+        run_id=now,
+        started_ms=now,
+        markets=markets,
+        ledger=ledger,
+        detector=detector,
+        signals=signals,
+        signal_book=book,
+        posts=PostBook(settings.executor.post_timeout_ms),
+        scheduler=Scheduler(scheduler_config(settings)),
+        ready=ready,
+        safety=safety,
+        tally=Tally(),
+        limits=DailyLimits(settings.safety.max_daily_trades, settings.safety.auto_stop_loss_usd),
+        budget=ActionBudget(),
+        nonces=nonces,
+        cloids=CloidFactory(now),
+        market_link=Link(
+            "market",
+            io.dial,
+            [s for coin in markets for s in (subscriptions.bbo(coin), subscriptions.active_asset_ctx(coin))],
+            ingest,
+            clock=io.clock,
+            rng=io.rng,
+            journal=journal,
+            limits=limits_per_ip,
+            require_all_acks=False,
+        ),
+        market_ingest=ingest,
+        timers=Timers(
+            bookkeeper=bookkeeper,
+            markets=markets,
+            config=exit_config(settings),
+            max_bbo_age_ms=settings.detector.max_bbo_age_ms,
+            max_ctx_age_ms=settings.detector.max_ctx_age_ms,
+            exits=exits,
+            wake_executor=bell,
+            events=events,
+            ready=ready,
+            safety=safety,
+            book=book,
+            connected_ms=lambda: ingest.connected_ms,
+            clock=io.clock,
+            journal=journal,
+        ),
+        lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].note("info", "lifecycle", before=a.name, after=b.name)),
+        halt_bell=Doorbell(),
+    )
+    late.append(bot)
+    bot.budget.read(venue.budget_used, venue.budget_cap)
+    if nonces.sync(venue.server_ms).skew is Skew.ERROR:
+        message = f"the local clock is {-nonces.offset_ms} ms from the venue's"
+        safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
+    if settings.mode is Mode.OBSERVATION or account is None:
+        safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
+        return bot
+    core_caps = Caps(caps.order_usd, caps.per_market_usd, caps.total_usd)
+    _add_trader(bot, account, bookkeeper, exits, events, bell, core_caps, limits_per_ip)
+    return bot
+
+
+def _add_trader(
+    bot: Bot,
+    account: Account,
+    bookkeeper: Bookkeeper,
+    exits: Mailbox[ExitRequest],
+    events: Mailbox[ExecutionEvent],
+    bell: Doorbell,
+    caps: Caps,
+    limits_per_ip: SharedLimits,
+) -> None:
+    """The account link and the tasks behind it."""
+    settings, io, journal = bot.settings, bot.io, bot.journal
+    facts: Mailbox[Fact] = Mailbox(channels.FACTS)
+    answers: Mailbox[Answer] = Mailbox(channels.ANSWERS)
+    ask = Doorbell()
+    link = Link(
+        "account",
+        io.dial,
+        [subscriptions.order_updates(account.user), subscriptions.user_fills(account.user)],
+        AccountIngest(facts, answers, bell, bot.on_session),
+        clock=io.clock,
+        rng=io.rng,
+        journal=journal,
+        limits=limits_per_ip,
+        require_all_acks=True,
+    )
+    executor = Executor(
+        config=ExecutorConfig(
+            caps=caps,
+            exits=exit_config(settings),
+            expires_after_ms=settings.executor.expires_after_ms,
+            max_mark_age_ms=settings.detector.max_ctx_age_ms,
+        ),
+        ledger=bot.ledger,
+        scheduler=bot.scheduler,
+        posts=bot.posts,
+        inbox=ExecutorInbox(bot.signals, exits, answers, bell),
+        facts=facts,
+        events=events,
+        markets=bot.markets,
+        safety=bot.safety,
+        limits=bot.limits,
+        budget=bot.budget,
+        not_ready=bot.not_ready,
+        signer=account.signer,
+        nonces=bot.nonces,
+        cloids=bot.cloids,
+        link=link,
+        lost=LinkLost,
+        book=bot.signal_book,
+        clock=io.clock,
+        journal=journal,
+    )
+    position = PositionTask(bookkeeper, facts, events, bot.ready, bot.tally, bell, ask, io.clock, journal)
+    reconcile = Reconcile(
+        rest=io.rest,
+        user=account.user,
+        dexes=bot.venue.dexes,
+        ledger=bot.ledger,
+        facts=facts,
+        bell=ask,
+        safety=bot.safety,
+        nonces=bot.nonces,
+        budget=bot.budget,
+        clock=io.clock,
+        journal=journal,
+    )
+    risk = RiskTask(events, bot.limits, bot.safety, io.clock, journal)
+    bot.trader = Trader(account, link, executor, position, reconcile, risk)
