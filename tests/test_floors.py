@@ -75,8 +75,16 @@ FLOORS = (
         others=("attrs", "trio"),
         never=(*CLOCKS, *NETWORK, *CONCURRENCY, "logging"),
     ),
-    Floor("hip3/app.py", ours=("hip3",), others=("*",), never=CONCURRENCY),
-    Floor("hip3/cli/", ours=("hip3",), others=("*",), never=CONCURRENCY),
+    Floor(
+        "hip3/store/",
+        ours=("hip3.core", "hip3.store"),
+        others=("attrs", "sqlalchemy", "alembic", "trio"),
+        never=(*NETWORK, *CONCURRENCY),
+    ),
+    *(
+        Floor(place, ours=("hip3",), others=("*",), never=CONCURRENCY)
+        for place in ("hip3/app.py", "hip3/bot.py", "hip3/cli/", "hip3/ops/", "hip3/console/")
+    ),
     Floor(
         "hip3/exchange/",
         ours=("hip3.core", "hip3.venue", "hip3.exchange"),
@@ -162,8 +170,10 @@ DATED = {"move_on_after", "move_on_at", "fail_after", "fail_at"}
 def undated_shields(place: str, source: str) -> list[str]:
     """Shields without a deadline (DESIGN 7): in the same call, or on the same scope in the same block."""
     result = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
+    tree = ast.parse(source)
+    bounded = {id(item.context_expr) for node in ast.walk(tree) for item in _items_with_a_dated_one(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and id(node) not in bounded:
             given = {k.arg: k.value for k in node.keywords}
             shield = given.get("shield")
             shielded = shield is not None and not (isinstance(shield, ast.Constant) and shield.value is False)
@@ -177,6 +187,13 @@ def undated_shields(place: str, source: str) -> list[str]:
 
 
 _DEADLINES = ("deadline", "relative_deadline")
+
+
+def _items_with_a_dated_one(node: ast.AST) -> list[ast.withitem]:
+    """The items of `with CancelScope(shield=True), move_on_after(1):`, whose second bounds the first."""
+    items = node.items if isinstance(node, ast.With | ast.AsyncWith) else []
+    calls = [i.context_expr for i in items if isinstance(i.context_expr, ast.Call)]
+    return items if any(_call_name(call) in DATED for call in calls) else []
 
 
 def _late_shields(block: list[ast.stmt]) -> Iterator[int]:
@@ -327,6 +344,7 @@ def test_an_undated_shield_is_found(source: str) -> None:
         "with trio.move_on_after(20, shield=True): pass",
         "with trio.CancelScope(shield=True, deadline=trio.current_time() + 20): pass",
         "def f():\n    scope.deadline = 3\n    scope.shield = True",
+        "with trio.CancelScope(shield=True), trio.move_on_after(1): pass",
         "with trio.CancelScope(shield=False): pass",
     ],
 )
