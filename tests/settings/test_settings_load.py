@@ -140,7 +140,7 @@ def test_settings_observation_needs_no_key() -> None:
 def test_settings_hash_does_not_depend_on_how_the_file_is_written(tmp_path: Path) -> None:
     """CFG-6: order of keys, comments, spelling of numbers, the place of the file and stated defaults change nothing."""
     texts = (
-        "mode = 'trading'\n[limits]\nmax_notional_total_usd = 80\n[position]\ntime_stop_ms = 9000\n[detector]\nsize_alpha=0.1\n",
+        "mode='trading'\n[limits]\nmax_notional_total_usd = 80\n[position]\ntime_stop_ms = 9000\n[detector]\nsize_alpha=0.1",
         '[detector] # c\nsize_alpha = "0.10"\n[position]\ntime_stop_ms = 9_000\n[limits]\nmax_notional_total_usd = 80.00\n',
         "[limits]\nmax_notional_total_usd = 8e1\n[detector]\nsize_alpha = 1e-1\n[position]\ntime_stop_ms = 0x2328\n",
     )
