@@ -8,7 +8,8 @@ captures are at hand. Short names used below:
   FILLS 8,082 HIP-3 fills of 15 wallets, April to July 2026
   SNAP  touch of 177 main-dex perps, 2026-07-17 BBO   2 h of BTC bbo and mark, 2026-05-10
   L2    23 min of ETH depth, 2025-12-10
-  TOUCH the ten stock touch sizes in PROVENANCE's single frames (NVDA, AMD, MU, SKHY, AAPL)
+  FUND  48 hourly premiums and rates of xyz:NVDA, 2026-08-26 to 28
+  TOUCH the ten touch sizes of single captured frames (NVDA, AMD, MU, SKHY of 2026-08-15, AAPL of 2026-09-02)
 A number that is chosen and not measured says ASSUMED.
 """
 
@@ -19,9 +20,9 @@ from attrs import frozen
 # BBO: gaps between updates, median 133 ms, quartiles 68 and 265: log-sd = ln(265/68) / 1.349. PROTOCOL 2.3 has 0.10 s.
 UPDATE_GAP_MEDIAN_MS = 133
 UPDATE_GAP_LOG_SD = 1.0
-# TOUCH: median notional 1,548 USD, quartiles 787 and 2,480: log-sd 0.85.
+# TOUCH: median notional 1,548 USD, quartiles 726 and 2,325: log-sd 0.86.
 TOUCH_USD_MEDIAN = 1550
-TOUCH_USD_LOG_SD = 0.85
+TOUCH_USD_LOG_SD = 0.86
 # FILLS: what takers of SNDK took from the inner levels of a sweep, median 2,019 USD, quartiles 739 and 6,205.
 LEVEL_USD_MEDIAN = 2000
 LEVEL_USD_LOG_SD = 1.58
@@ -33,14 +34,14 @@ TRADE_USD_LOG_SD = 1.75
 # PROTOCOL 1.5: a deployer publishes every 3 s and never within 2.5 s.
 ORACLE_PERIOD_MS = 3000
 ORACLE_MIN_PERIOD_MS = 2500
-# fundingHistory of xyz:NVDA, 48 h: premium median +2.2 bps, -5.9 to +8.4, sd 3.3.
-PREMIUM_MEAN_BPS = 2.2
-PREMIUM_SD_BPS = 3.3
-# ASSUMED: the premium wanders over minutes (the capture is hourly and shows no memory beyond a few hours).
-PREMIUM_MEMORY_S = 600
+# FUND: premium mean +1.8 bps (median 2.2, -5.9 to +8.4), sd 3.2; autocorrelation from hour to hour 0.58, so a memory of
+# 3,600 / -ln(0.58) s.
+PREMIUM_MEAN_BPS = 1.8
+PREMIUM_SD_BPS = 3.2
+PREMIUM_MEMORY_S = 6600
 # PROTOCOL 1.5: the mark moves at most 1 % per update.
 MARK_MAX_STEP = 0.01
-# fundingHistory: every one of 48 rates is 0.5/8 * (P + clamp(0.0001 - P, -0.0003, 0.0003)).
+# FUND: every one of the 48 rates is 0.5/8 * (P + clamp(0.0001 - P, -0.0003, 0.0003)).
 FUNDING_MULTIPLIER = 0.5
 FUNDING_INTEREST = 0.0001
 FUNDING_CLAMP = 0.0003

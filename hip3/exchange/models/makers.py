@@ -125,6 +125,7 @@ class MakerBook:
         self._half_spread_bps = half_spread_bps
         self._touch_usd = touch_usd
         self._rng = rng
+        self._shown: dict[OrderSide, tuple[Level, ...]] = {}
         self.makers = tuple(Maker(style, px) for style in STYLES)
         for maker in self.makers:
             self.quote(maker, px)
@@ -136,6 +137,7 @@ class MakerBook:
         """
         maker.belief = belief
         maker.hit = False
+        self._shown.clear()
         # ASSUMED log-sd 0.3 of the spread from one quoting to the next; BBO has spread at one tick throughout.
         half = (self._half_spread_bps * self._rng.lognormvariate(0.0, 0.3) + maker.style.inset_bps) / BPS
         best_ask = self._best(OrderSide.SELL, maker)
@@ -152,10 +154,12 @@ class MakerBook:
         """Draws a new size for the maker's best rung on `side`, if it has one."""
         rungs = maker.side(side)
         if rungs:
+            self._shown.pop(side, None)
             rungs[0] = self._rung(rungs[0].units, self._lots(rungs[0].units, touch=True))
 
     def take(self, taker: OrderSide, units: int, lots: int) -> list[Maker]:
         """Removes up to `lots` at one price from the side that `taker` hits; returns the makers that lost quotes."""
+        self._shown.pop(taker.opposite(), None)
         lost = []
         for maker in self.makers:
             rungs = maker.side(taker.opposite())
@@ -170,15 +174,27 @@ class MakerBook:
             rungs[:] = [rung for rung in rungs if rung.lots]
         return lost
 
+    def withdraw(self, maker: Maker, side: OrderSide) -> None:
+        """Cancels all quotes of `maker` on `side`."""
+        self._shown.pop(side, None)
+        maker.side(side).clear()
+
     def depth(self, side: OrderSide, levels: int) -> tuple[Level, ...]:
         """The `levels` best prices of a side, best first, quotes at one price added up."""
+        shown = self._shown.get(side)
+        if shown is None:
+            # Kept until the side changes: most updates touch one side only.
+            shown = self._shown[side] = self._added_up(side)
+        return shown[:levels]
+
+    def _added_up(self, side: OrderSide) -> tuple[Level, ...]:
         by_price: dict[int, Rung] = {}
         for maker in self.makers:
             for rung in maker.side(side):
                 same = by_price.get(rung.units)
                 by_price[rung.units] = rung if same is None else self._rung(rung.units, rung.lots + same.lots)
         ordered = sorted(by_price, reverse=side is OrderSide.BUY)
-        return tuple(by_price[units].level for units in ordered[:levels])
+        return tuple(by_price[units].level for units in ordered)
 
     def best_units(self, side: OrderSide) -> int | None:
         """The best price of a side, None where nobody quotes it."""

@@ -48,13 +48,15 @@ class OraclePath:
     fair: float
     oracle: float
     known: float
-    premium_bps: float = PREMIUM_MEAN_BPS
+    premium_bps: float
     glitch_bps: float = 0.0
     glitch_turns: int = 0
 
     @classmethod
     def start(cls, px: float, sigma_bps: float, jumps: JumpMix, rng: random.Random) -> OraclePath:
-        return cls(rng=rng, sigma_bps=sigma_bps, jumps=jumps, fair=px, oracle=px, known=px)
+        """A path at `px` with a premium drawn from its long-run distribution."""
+        premium = rng.gauss(PREMIUM_MEAN_BPS, PREMIUM_SD_BPS)
+        return cls(rng=rng, sigma_bps=sigma_bps, jumps=jumps, fair=px, oracle=px, known=px, premium_bps=premium)
 
     @property
     def quote_centre(self) -> float:

@@ -15,15 +15,15 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
-from attrs import define, field, frozen, validators
+from attrs import field, frozen, validators
 
-from hip3.core.events import Level
 from hip3.core.ids import OrderSide
 from hip3.exchange.models import calibration as cal
-from hip3.exchange.models.makers import Maker, MakerBook
-from hip3.exchange.models.oracle import BPS, Jump, JumpMix, OraclePath
+from hip3.exchange.models.makers import BPS, Maker
+from hip3.exchange.models.markets import Market, book_change, ctx_change, endangered, make_market, visible
+from hip3.exchange.models.oracle import Jump, JumpMix
 from hip3.exchange.models.universe import builder_dexs, main_dex
-from hip3.exchange.seam import BookChange, CtxChange, DexListing, MarketListing, Print, SourceEvent, TimedEvent
+from hip3.exchange.seam import DexListing, Print, SourceEvent, TimedEvent
 
 _positive = validators.gt(0.0)
 _share = validators.and_(validators.ge(0.0), validators.le(1.0))
@@ -74,37 +74,16 @@ class _Task(enum.Enum):
 
 # A maker re-quotes once its belief is off by this much: half a tick of most stocks (0.5 to 0.7 bps). ASSUMED.
 REPRICE_BPS = 0.5
-# Quotes further than this from the oracle are endangered: seen by their maker, raced for by others. About the cost of
-# a taker here, 2 x 0.9 bps of fee and the spread back. ASSUMED.
-ENDANGERED_BPS = 6.0
-# The deployer's mark input follows the basis over this time, as the venue's own mark does on its main dex. ASSUMED.
-MARK_BASIS_MEMORY_S = 150
 # A maker's shortest reaction: the venue's block period of about 0.07 s (PROTOCOL 12).
 MIN_REACTION_MS = 70
 
 
-@define
-class _Market:
-    model: cal.MarketModel
-    path: OraclePath
-    book: MakerBook
-    rng: random.Random
-    """Of the quotes only: the path has its own, so what accounts do never moves the oracle."""
-    open_interest: float
-    mark: float
-    basis: float = 0.0
-    last_trade: int | None = None
-    pulled: OrderSide | None = None
-    racing: bool = False
-
-
-@define(order=True)
+@frozen
 class _Due:
     at_ms: int
-    seq: int
-    task: _Task = field(order=False)
-    market: _Market | None = field(order=False, default=None)
-    maker: Maker | None = field(order=False, default=None)
+    task: _Task
+    market: Market | None
+    maker: Maker | None
 
 
 class SyntheticSource:
@@ -117,9 +96,9 @@ class SyntheticSource:
         self._publish_rng = random.Random(seeds.getrandbits(64))
         listings = {listing.coin: listing for dex in self.listings() for listing in dex.universe}
         # Every model draws its seeds, quoted or not: a market's path does not depend on which others are shown.
-        made = [_make_market(model, listings[model.coin], config, seeds) for model in cal.MARKETS]
+        made = [make_market(model, listings[model.coin], _jumps(config, model), seeds) for model in cal.MARKETS]
         self._markets = {m.model.coin: m for m in made if m.model.coin in config.coins}
-        self._heap: list[_Due] = []
+        self._heap: list[tuple[int, int, _Due]] = []
         self._seq = 0
         self._now_ms = 0
         self._last_publish_ms = 0
@@ -158,7 +137,7 @@ class SyntheticSource:
         lost = book.take(side, int(px.scaleb(book.grid.decimals)), int(sz.scaleb(book.grid.sz_decimals)))
         for maker in lost:
             if market.rng.random() < self.config.withdraw_share:
-                maker.side(side.opposite()).clear()
+                book.withdraw(maker, side.opposite())
         if lost:
             self._rethink(market, lost, at_ms, 600)
             self._due(_Task.SHOW, at_ms + MIN_REACTION_MS, market)
@@ -169,39 +148,39 @@ class SyntheticSource:
     def _run(self) -> Iterator[TimedEvent]:
         self._due(_Task.PUBLISH, 0)
         for market in self._markets.values():
-            yield 0, _book_change(market, self.config.depth_levels)
+            yield 0, book_change(market, self.config.depth_levels)
             self._due_jump(market, 0)
             self._due(_Task.FLICKER, 0, market)
             self._due(_Task.TRADE, _wait(market.rng, market.model.trades_per_s), market)
             if self.config.one_sided_per_min > 0:
                 self._due(_Task.PULL, _wait(market.rng, self.config.one_sided_per_min / 60), market)
         while True:
-            due = heapq.heappop(self._heap)
+            due = heapq.heappop(self._heap)[2]
             # A reaction to a take may be dated before an event that was already pulled: it comes now.
             self._now_ms = max(self._now_ms, due.at_ms)
             for event in self._handlers[due.task](due):
                 yield self._now_ms, event
 
-    def _due(self, task: _Task, at_ms: int, market: _Market | None = None, maker: Maker | None = None) -> None:
+    def _due(self, task: _Task, at_ms: int, market: Market | None = None, maker: Maker | None = None) -> None:
         self._seq += 1
-        heapq.heappush(self._heap, _Due(at_ms, self._seq, task, market, maker))
+        heapq.heappush(self._heap, (at_ms, self._seq, _Due(at_ms, task, market, maker)))
 
-    def _due_jump(self, market: _Market, now_ms: int) -> None:
+    def _due_jump(self, market: Market, now_ms: int) -> None:
         wait = market.path.wait_ms()
         if wait is not None:
             self._due(_Task.JUMP, now_ms + wait, market)
 
-    def _due_think(self, market: _Market, maker: Maker, at_ms: int) -> None:
+    def _due_think(self, market: Market, maker: Maker, at_ms: int) -> None:
         if maker.reprice_at_ms is None or at_ms < maker.reprice_at_ms:
             maker.reprice_at_ms = at_ms
             self._due(_Task.THINK, at_ms, market, maker)
 
-    def _rethink(self, market: _Market, makers: Sequence[Maker], now_ms: int, within_ms: int) -> None:
+    def _rethink(self, market: Market, makers: Sequence[Maker], now_ms: int, within_ms: int) -> None:
         for maker in makers:
             self._due_think(market, maker, now_ms + market.rng.randint(MIN_REACTION_MS, within_ms))
 
-    def _changed(self, market: _Market) -> Sequence[SourceEvent]:
-        return (_book_change(market, self.config.depth_levels),)
+    def _changed(self, market: Market) -> Sequence[SourceEvent]:
+        return (book_change(market, self.config.depth_levels),)
 
     # ---- the oracle
 
@@ -213,23 +192,23 @@ class SyntheticSource:
         events: list[SourceEvent] = []
         for market in self._markets.values():
             market.path.publish(elapsed_s)
-            events.append(_ctx_change(market, elapsed_s))
+            events.append(ctx_change(market, elapsed_s))
             self._react(market)
         return events
 
-    def _react(self, market: _Market) -> None:
+    def _react(self, market: Market) -> None:
         """Makers notice what was published: some withdraw, the others follow with their lag; others race."""
         path = market.path
-        endangered = _endangered(market) is not None
+        in_danger = endangered(market) is not None
         for maker in market.book.makers:
-            if endangered and market.rng.random() < self.config.withdraw_share:
+            if in_danger and market.rng.random() < self.config.withdraw_share:
                 at_ms = self._now_ms + market.rng.randint(MIN_REACTION_MS, 200)
                 self._due(_Task.WITHDRAW, at_ms, market, maker)
             if abs(path.quote_centre / maker.belief - 1) * BPS >= REPRICE_BPS:
                 half_life_ms = self.config.lag_half_life_ms * maker.style.lag_scale * market.model.lag_scale
                 lag_ms = market.rng.expovariate(math.log(2) / half_life_ms)
                 self._due_think(market, maker, self._now_ms + MIN_REACTION_MS + round(lag_ms))
-        if endangered:
+        if in_danger:
             self._due_race(market)
 
     def _jump(self, due: _Due) -> Sequence[SourceEvent]:
@@ -252,10 +231,10 @@ class SyntheticSource:
 
     def _withdraw(self, due: _Due) -> Sequence[SourceEvent]:
         market, maker = _of(due), due.maker
-        side = _endangered(market)
+        side = endangered(market)
         if maker is None or side is None or not maker.side(side):
             return ()
-        maker.side(side).clear()
+        market.book.withdraw(maker, side)
         self._rethink(market, [maker], self._now_ms, 2 * round(self.config.lag_half_life_ms))
         return self._changed(market)
 
@@ -289,7 +268,7 @@ class SyntheticSource:
 
     # ---- other takers
 
-    def _due_race(self, market: _Market) -> None:
+    def _due_race(self, market: Market) -> None:
         if not market.racing:
             market.racing = True
             wait_ms = market.rng.expovariate(1 / self.config.race_mean_ms)
@@ -298,7 +277,7 @@ class SyntheticSource:
     def _race(self, due: _Due) -> Sequence[SourceEvent]:
         market = _of(due)
         market.racing = False
-        side = _endangered(market)
+        side = endangered(market)
         if side is None:
             return ()
         events = self._lift(market, side.opposite())
@@ -310,12 +289,12 @@ class SyntheticSource:
         self._due(_Task.TRADE, self._now_ms + _wait(market.rng, market.model.trades_per_s), market)
         return self._lift(market, OrderSide.BUY if market.rng.random() < 0.5 else OrderSide.SELL)
 
-    def _lift(self, market: _Market, taker: OrderSide) -> Sequence[SourceEvent]:
+    def _lift(self, market: Market, taker: OrderSide) -> Sequence[SourceEvent]:
         """Another taker's order: one size, through at most three prices, then the book that is left."""
         book, rng = market.book, market.rng
         usd = cal.TRADE_USD_MEDIAN * rng.lognormvariate(0.0, cal.TRADE_USD_LOG_SD)
         prints: list[SourceEvent] = []
-        for level in _visible(market, taker.opposite(), 3):
+        for level in visible(market, taker.opposite(), 3):
             wanted = int(usd / float(level.px) * 10**book.grid.sz_decimals)
             lots = min(wanted, int(level.sz.scaleb(book.grid.sz_decimals)))
             if lots < 1:
@@ -330,91 +309,22 @@ class SyntheticSource:
         return (*prints, *self._changed(market)) if prints else ()
 
 
-def _make_market(model: cal.MarketModel, listing: MarketListing, config: SyntheticConfig, seeds: random.Random) -> _Market:
-    path_rng, quote_rng = (random.Random(seeds.getrandbits(64)) for _ in range(2))
-    jumps = JumpMix(
+def _wait(rng: random.Random, per_s: float) -> int:
+    """Milliseconds to the next event of a Poisson process."""
+    return round(rng.expovariate(per_s) * 1000)
+
+
+def _of(due: _Due) -> Market:
+    if due.market is None:
+        raise RuntimeError(f"{due.task.name} was scheduled without its market")
+    return due.market
+
+
+def _jumps(config: SyntheticConfig, model: cal.MarketModel) -> JumpMix:
+    return JumpMix(
         per_min=config.jumps_per_min * model.jump_scale,
         min_bps=config.jump_min_bps,
         mean_excess_bps=config.jump_mean_excess_bps,
         lagged_share=config.lagged_share,
         led_share=config.led_share,
     )
-    px = float(listing.oracle_px)
-    return _Market(
-        model=model,
-        path=OraclePath.start(px, model.sigma_bps, jumps, path_rng),
-        book=MakerBook(listing.sz_decimals, px, model.half_spread_bps, model.touch_usd, quote_rng),
-        rng=quote_rng,
-        open_interest=model.open_interest,
-        mark=px,
-    )
-
-
-def _wait(rng: random.Random, per_s: float) -> int:
-    """Milliseconds to the next event of a Poisson process."""
-    return round(rng.expovariate(per_s) * 1000)
-
-
-def _of(due: _Due) -> _Market:
-    if due.market is None:
-        raise RuntimeError(f"{due.task.name} was scheduled without its market")
-    return due.market
-
-
-def _endangered(market: _Market) -> OrderSide | None:
-    """The side whose best quote invites takers, judged by the published oracle."""
-    grid, oracle = market.book.grid, market.path.oracle
-    ask, bid = market.book.best_units(OrderSide.SELL), market.book.best_units(OrderSide.BUY)
-    if ask is not None and grid.usd(ask) <= oracle * (1 - ENDANGERED_BPS / BPS):
-        return OrderSide.SELL
-    if bid is not None and grid.usd(bid) >= oracle * (1 + ENDANGERED_BPS / BPS):
-        return OrderSide.BUY
-    return None
-
-
-def _visible(market: _Market, side: OrderSide, levels: int) -> tuple[Level, ...]:
-    return () if market.pulled is side else market.book.depth(side, levels)
-
-
-def _book_change(market: _Market, levels: int) -> BookChange:
-    return BookChange(
-        coin=market.model.coin,
-        bids=_visible(market, OrderSide.BUY, levels),
-        asks=_visible(market, OrderSide.SELL, levels),
-    )
-
-
-def _ctx_change(market: _Market, elapsed_s: float) -> CtxChange:
-    """What the deployer and the venue state: oracle, mark, open interest, premium and the funding it leads to.
-
-    Mark: the median of the deployer's input (oracle plus mean basis) and the local mark, itself the median of best bid,
-    best ask and last trade (PROTOCOL 1.5); of two numbers the median is the middle.
-    """
-    grid, path = market.book.grid, market.path
-    fronts = [market.book.best_units(side) for side in (OrderSide.BUY, OrderSide.SELL)]
-    local = None
-    if fronts[0] is not None and fronts[1] is not None:
-        bid, ask = grid.usd(fronts[0]), grid.usd(fronts[1])
-        last = (bid + ask) / 2 if market.last_trade is None else grid.usd(market.last_trade)
-        local = sorted((bid, ask, last))[1]
-        basis = (bid + ask) / 2 / path.oracle - 1
-        keep = math.exp(-elapsed_s / MARK_BASIS_MEMORY_S)
-        market.basis = basis + (market.basis - basis) * keep
-    stated = path.oracle * (1 + market.basis)
-    mark = stated if local is None else (stated + local) / 2
-    limit = market.mark * cal.MARK_MAX_STEP
-    market.mark = min(max(mark, market.mark - limit), market.mark + limit)
-    clamped = min(max(cal.FUNDING_INTEREST - market.basis, -cal.FUNDING_CLAMP), cal.FUNDING_CLAMP)
-    return CtxChange(
-        coin=market.model.coin,
-        oracle_px=grid.decimal(grid.nearest(path.oracle)),
-        mark_px=grid.decimal(grid.nearest(market.mark)),
-        open_interest=grid.size(max(0, round(market.open_interest * 10**grid.sz_decimals))),
-        funding=_rate(cal.FUNDING_MULTIPLIER / 8 * (market.basis + clamped)),
-        premium=_rate(market.basis),
-    )
-
-
-def _rate(value: float) -> Decimal:
-    """A rate with the ten decimals that the venue shows."""
-    return Decimal(round(value * 10**10)).scaleb(-10)
