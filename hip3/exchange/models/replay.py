@@ -54,7 +54,7 @@ class _Seen:
 
 @define
 class _Depth:
-    """The last depth of one coin, which a later BBO corrects at the top."""
+    """The last `l2Book` of one coin, and when its mid was last stated."""
 
     bids: tuple[Level, ...] = ()
     asks: tuple[Level, ...] = ()
@@ -69,6 +69,10 @@ class ReplaySource:
     reference: Reference
     speed: float
     notes: tuple[str, ...]
+    coins: tuple[str, ...] = ()
+    """Markets that have quotes and a reference: those that can be traded."""
+    started_wall_ms: int = 0
+    """Receipt of the first frame, Unix ms."""
     unreadable_frames: int = 0
     """Of the last complete reading."""
     _dexs: tuple[DexListing, ...] = field(default=(), repr=False)
@@ -106,13 +110,14 @@ class ReplaySource:
         match event:
             case Bbo():
                 depth = depths.setdefault(event.coin, _Depth())
-                depth.bids = _corrected(event.bid, depth.bids, OrderSide.BUY)
-                depth.asks = _corrected(event.ask, depth.asks, OrderSide.SELL)
-                return self._book(event.coin, depth, at_ms)
+                bids = _corrected(event.bid, depth.bids, OrderSide.BUY)
+                asks = _corrected(event.ask, depth.asks, OrderSide.SELL)
+                return self._book(BookChange(coin=event.coin, bids=bids, asks=asks), depth, at_ms)
             case Book():
                 depth = depths.setdefault(event.coin, _Depth())
                 depth.bids, depth.asks = event.bids, event.asks
-                return self._book(event.coin, depth, at_ms)
+                change = BookChange(coin=event.coin, bids=event.bids, asks=event.asks)
+                return self._book(change, depth, at_ms)
             case AssetCtx():
                 return (self._ctx(event),)
             case Ignored(channel="trades"):
@@ -121,14 +126,13 @@ class ReplaySource:
             case _:
                 return ()
 
-    def _book(self, coin: str, depth: _Depth, at_ms: int) -> Sequence[SourceEvent]:
-        change = BookChange(coin=coin, bids=depth.bids, asks=depth.asks)
+    def _book(self, change: BookChange, depth: _Depth, at_ms: int) -> Sequence[SourceEvent]:
         due = depth.mid_stated_ms is None or at_ms - depth.mid_stated_ms >= ORACLE_PERIOD_MS
-        if self.reference is not Reference.MID or not due or not depth.bids or not depth.asks:
+        if self.reference is not Reference.MID or not due or not change.bids or not change.asks:
             return (change,)
         depth.mid_stated_ms = at_ms
-        mid = (depth.bids[0].px + depth.asks[0].px) / 2
-        return (change, CtxChange(coin=coin, oracle_px=mid, mark_px=mid))
+        mid = (change.bids[0].px + change.asks[0].px) / 2
+        return (change, CtxChange(coin=change.coin, oracle_px=mid, mark_px=mid))
 
     def _ctx(self, ctx: AssetCtx) -> CtxChange:
         oracle = {Reference.ORACLE: ctx.oracle_px, Reference.MARK: ctx.mark_px, Reference.MID: None}[self.reference]
@@ -174,7 +178,9 @@ def open_replay(
         notes.append(f"left without an oracle: {', '.join(unpriced)}")
     if unreadable:
         notes.append(f"{unreadable} frames could not be read")
-    return ReplaySource(recording, reference, speed, tuple(notes), dexs=_listings(seen, sz_decimals or {}))
+    started = next(recording.frames()).recv_ms
+    dexs = _listings(seen, sz_decimals or {})
+    return ReplaySource(recording, reference, speed, tuple(notes), tuple(sorted(priced)), started, dexs=dexs)
 
 
 def _survey(recording: Recording, reference: Reference) -> tuple[dict[str, _Seen], int]:
