@@ -161,9 +161,7 @@ class Bookkeeper:
             return [Doubted(str(fact.cloid), "an answer for an order that is not known")]
         self.ledger.learn_oid(order, outcome.oid)
         if outcome.kind is OutcomeKind.REFUSED:
-            order.error = outcome.error
-            ended = self._move(order, OrderEvent.REJECT, fact.at_ms)
-            return [OrderRejected(order, outcome.error or "refused"), *ended]
+            return self._reject(order, outcome.error or "refused", fact.at_ms)
         if outcome.kind is OutcomeKind.IN_DOUBT:
             why = outcome.error or "the answer could not be read"
             return [*self._move(order, OrderEvent.DOUBT, fact.at_ms), Doubted(str(fact.cloid), why)]
@@ -190,11 +188,18 @@ class Bookkeeper:
         if event is OrderEvent.SETTLE:
             # `sz` is what remains: zero, or what an IOC did not get (PROTOCOL 7.1).
             order.reported_sz = max(order.reported_sz, order.intent.sz - update.sz)
-        ended = self._move(order, event, update.status_time_ms)
-        if event is OrderEvent.REJECT and order.error is None:
-            order.error = update.status
-            return [OrderRejected(order, update.status), *ended]
-        return ended
+        if event is OrderEvent.REJECT:
+            return self._reject(order, update.status, update.status_time_ms)
+        return self._move(order, event, update.status_time_ms)
+
+    def _reject(self, order: TrackedOrder, error: str, at_ms: int) -> list[Consequence]:
+        """Answer and frame both say it, in either order; it is one rejection, and the first text stays."""
+        before = order.state
+        ended = self._move(order, OrderEvent.REJECT, at_ms)
+        if order.state is before or order.state is not OrderState.REJECTED:
+            return ended
+        order.error = error
+        return [OrderRejected(order, error), *ended]
 
     def _status_read(self, fact: f.OrderStatusRead, now_ms: int) -> list[Consequence]:
         """Status and fills were read together, so what the fills do not show was not executed."""
