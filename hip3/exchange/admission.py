@@ -104,25 +104,32 @@ class Admission:
         self._nonces: dict[str, NonceSet] = {}
         self.admitted: deque[Admitted] = deque(maxlen=NONCES_KEPT)
 
-    def admit(self, envelope: Envelope) -> str:
-        """The account that the action runs for, its nonce used up. Raises Refused, SchemaError.
+    def recover(self, envelope: Envelope) -> str | None:
+        """The lower-case address whose key signed, or None. Raises SchemaError. Needs no state, so it is done on arrival."""
+        if isinstance(envelope.action, ApproveAgent):
+            return recover_approve_agent(envelope)
+        if isinstance(envelope.action, NotSimulated):
+            return None
+        return recover_l1(envelope, is_mainnet=self._is_mainnet)
+
+    def admit(self, envelope: Envelope, signer: str | None) -> str:
+        """The account that the action of `signer` runs for, its nonce used up. Raises Refused.
 
         An expired action uses its nonce up before it is refused (PROTOCOL 4.5).
         """
         if isinstance(envelope.action, ApproveAgent):
-            address = self._admit_user_signed(envelope, envelope.action)
+            address = self._admit_user_signed(envelope, envelope.action, signer)
         else:
-            address = self._admit_l1(envelope)
+            address = self._admit_l1(envelope, signer)
         expires = envelope.expires_after_ms
         if expires is not None and self._engine.state.now_ms > expires:
             self._engine.charge_expired(address)
             raise Refused(texts.EXPIRED)
         return address
 
-    def _admit_l1(self, envelope: Envelope) -> str:
+    def _admit_l1(self, envelope: Envelope, signer: str | None) -> str:
         if isinstance(envelope.action, NotSimulated):
             raise Refused(texts.not_simulated(envelope.action.kind))
-        signer = recover_l1(envelope, is_mainnet=self._is_mainnet)
         if envelope.vault is not None:  # there are no vaults and no sub-accounts here
             raise Refused(texts.no_vault(envelope.vault))
         if signer is None:
@@ -135,7 +142,7 @@ class Admission:
         self._use_nonce(signer, envelope.nonce)
         return account
 
-    def _admit_user_signed(self, envelope: Envelope, action: ApproveAgent) -> str:
+    def _admit_user_signed(self, envelope: Envelope, action: ApproveAgent, signer: str | None) -> str:
         if action.nonce != envelope.nonce:
             raise Refused(texts.NONCE_MISMATCH)
         if action.chain != ("Mainnet" if self._is_mainnet else "Testnet"):
@@ -144,7 +151,6 @@ class Admission:
             raise Refused(texts.VAULT_REFUSED)
         if envelope.expires_after_ms is not None:
             raise Refused(texts.NO_EXPIRY)
-        signer = recover_approve_agent(envelope)
         if signer is None:
             raise Refused(texts.NO_SIGNER)
         if not self._exists(signer):

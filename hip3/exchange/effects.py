@@ -18,6 +18,7 @@ class OrderChanged:
 
     address: str
     update: OrderUpdate
+    created_ms: int
 
 
 @frozen

@@ -86,7 +86,7 @@ class State:
         self.announce(order)
 
     def announce(self, order: Order) -> None:
-        self.emit(OrderChanged(order.address, update_of(order)))
+        self.emit(OrderChanged(order.address, update_of(order), order.created_ms))
 
     def end(self, order: Order, status: str) -> None:
         """Makes an order terminal, out of the book if it rested; `sz` stays what was left."""

@@ -1,0 +1,416 @@
+"""What one order does: matching, refusals in the venue's words, reduce-only, self-trade, margin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hip3.exchange.effects import Filled, OrderChanged
+from hip3.exchange.seam import BookChange, CtxChange
+
+if TYPE_CHECKING:
+    from tests.exchange.conftest import Kit
+
+D = Decimal
+CLOID = "0x68697033000101234567890100000001"
+SNDK = 110_002
+
+
+def frames(kit: Kit, address: str) -> list[str]:
+    """Statuses of the orderUpdates that an address would have got since the last look."""
+    effects = kit.engine.state.collect()
+    return [e.update.status for e in effects if isinstance(e, OrderChanged) and e.address == address]
+
+
+def test_ioc_takes_levels_in_order_and_reports_the_average(kit: Kit) -> None:
+    """SIM-2: an IOC walks the book: total size and average price are in the answer, the cloid is echoed."""
+    status = kit.place(kit.a, "buy", "602", "1.5", cloid=CLOID)
+    filled = status["filled"]
+    assert filled["totalSz"] == "1.5"
+    assert D(filled["avgPx"]) == ((D(601) + D(602) / 2) / D("1.5")).quantize(D("1e-6"))
+    assert filled["cloid"] == CLOID
+    assert kit.szi(kit.a) == D("1.5")
+
+
+def test_partial_ioc_is_filled_and_the_rest_goes_without_a_word(kit: Kit) -> None:
+    """SIM-2, POST-2: an IOC larger than the book answers `filled` with what there was; the record says filled, sz > 0."""
+    status = kit.place(kit.a, "buy", "601", "3")
+    assert status["filled"]["totalSz"] == "1.0"
+    assert frames(kit, kit.a) == ["filled"]
+    record = kit.engine.state.account(kit.a).find(status["filled"]["oid"])
+    assert record is not None
+    assert (record.status, record.sz, record.orig_sz) == ("filled", D(2), D(3))
+
+
+def test_what_was_taken_is_gone_until_the_source_states_another_size(kit: Kit, wire_book: Callable[..., BookChange]) -> None:
+    """SIM-3: liquidity is not taken twice; a restatement of the same size changes nothing, another size refreshes."""
+    bids, gone = [("599", "1")], "Order could not immediately match against any resting orders. asset=110002"
+    kit.place(kit.a, "buy", "601", "1")
+    kit.engine.apply(wire_book("xyz:SNDK", bids, [("601", "1")]))
+    assert kit.place(kit.a, "buy", "601", "1") == {"error": gone}
+    kit.engine.apply(wire_book("xyz:SNDK", bids, [("601", "2")]))
+    assert kit.place(kit.a, "buy", "601", "1")["filled"]["totalSz"] == "1.0"
+
+
+def test_gtc_rests_and_is_a_maker_later(kit: Kit) -> None:
+    """SIM-2: a GTC rests with an oid; the other account that takes it pays the taker rate, we the maker rate."""
+    resting = kit.place(kit.a, "buy", "600", "0.5", tif="Gtc")["resting"]
+    assert frames(kit, kit.a) == ["open"]
+    kit.place(kit.b, "sell", "600", "0.5")
+    fills = {e.address: e.fill for e in kit.engine.state.collect() if isinstance(e, Filled)}
+    assert fills[kit.a].oid == resting["oid"]
+    assert (fills[kit.a].crossed, fills[kit.b].crossed) == (False, True)
+    # growth mode, scale 1: taker 0.9 bp and maker 0.3 bp (PROTOCOL 9)
+    assert fills[kit.b].fee == D("0.027")
+    assert fills[kit.a].fee == D("0.009")
+    assert (kit.szi(kit.a), kit.szi(kit.b)) == (D("0.5"), D("-0.5"))
+
+
+def test_external_quotes_that_move_through_a_resting_order_fill_it(kit: Kit, wire_book: Callable[..., BookChange]) -> None:
+    """SIM-3: when outside sellers come down to our bid they trade with it, at our price."""
+    kit.place(kit.a, "buy", "600", "0.5", tif="Gtc")
+    kit.engine.apply(wire_book("xyz:SNDK", [("598", "1")], [("599.5", "0.2"), ("601", "1")]))
+    (fill,) = kit.engine.state.account(kit.a).fills
+    assert (fill.px, fill.sz, fill.crossed) == (D(600), D("0.2"), False)
+    book = kit.engine.state.directory.by_asset[SNDK].book
+    assert [level.px for level in book.depth(fill.side.opposite(), 5)] == [D(601)]
+
+
+ERRORS = [
+    ("buy", "601.123", "1", "Ioc", "Price must be divisible by tick size.", "tickRejected"),
+    ("buy", "601", "0.016", "Ioc", "Order must have minimum value of $10.", "minTradeNtlRejected"),
+    ("buy", "600", "0.016", "Gtc", "Order must have minimum value of $10.", "minTradeNtlRejected"),
+    (
+        "buy",
+        "600",
+        "1",
+        "Ioc",
+        "Order could not immediately match against any resting orders.",
+        "iocCancelRejected",
+    ),
+    (
+        "buy",
+        "601",
+        "1",
+        "Alo",
+        "Post only order would have immediately matched, bbo was 599.0@601.0.",
+        "badAloPxRejected",
+    ),
+    ("buy", "590", "1000", "Gtc", "Insufficient margin to place order.", "perpMarginRejected"),
+]
+
+
+@pytest.mark.parametrize(("side", "px", "sz", "tif", "text", "status"), ERRORS)
+def test_runtime_refusals_have_the_venues_words_and_leave_a_record(
+    kit: Kit, side: str, px: str, sz: str, tif: str, text: str, status: str
+) -> None:
+    """SIM-2: the text ends in the asset, a record stands under the cloid, and a frame of orderUpdates says the status."""
+    assert kit.place(kit.a, side, px, sz, tif=tif, cloid=CLOID) == {"error": f"{text} asset=110002"}
+    assert frames(kit, kit.a) == [status]
+    record = kit.engine.state.account(kit.a).find(CLOID)
+    assert record is not None
+    assert record.status == status
+    assert kit.szi(kit.a) == 0
+
+
+STATIC = [
+    ({"px": "601", "sz": "0.0001"}, "Order has invalid size."),
+    ({"px": "601", "sz": "0"}, "Order has zero size."),
+    ({"px": "0", "sz": "1"}, "Order has invalid price."),
+    ({"px": "100", "sz": "1"}, "Order price cannot be more than 80% away from the reference price"),
+    ({"px": "3001", "sz": "1"}, "Order price cannot be more than 80% away from the reference price"),
+]
+
+
+@pytest.mark.parametrize(("bad", "text"), STATIC)
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_static_fault_refuses_the_whole_batch_with_one_status(
+    kit: Kit, wire_order: Callable[..., dict[str, Any]], bad: dict[str, str], text: str, place: int
+) -> None:
+    """SIM-2, POST-2: first or last in the batch, nothing executes, one status, no record of the cloid."""
+    orders = [wire_order("buy", "601", "0.1", cloid=CLOID)]
+    orders.insert(place, wire_order("buy", bad["px"], bad["sz"]))
+    assert kit.statuses(kit.a, {"type": "order", "orders": orders, "grouping": "na"}) == [{"error": text}]
+    assert kit.engine.state.account(kit.a).find(CLOID) is None
+    assert kit.szi(kit.a) == 0
+
+
+def test_empty_and_oversized_batches(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
+    """SIM-2: an empty batch has one status; 201 items are refused as a whole and cost no budget."""
+    assert kit.statuses(kit.a, {"type": "order", "orders": [], "grouping": "na"}) == [{"error": "Orders are empty."}]
+    used = kit.engine.state.account(kit.a).requests_used
+    many = [wire_order("buy", "601", "0.1")] * 201
+    refused = kit.do(kit.a, {"type": "order", "orders": many, "grouping": "na"})
+    assert refused == {"status": "err", "response": "Signed action over weight limit of 200."}
+    assert kit.engine.state.account(kit.a).requests_used == used
+
+
+def test_runtime_refusals_are_per_order(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
+    """SIM-2, POST-2: the orders around a refused one stand."""
+    orders = [wire_order("buy", "601", "0.1"), wire_order("buy", "500", "1"), wire_order("buy", "601", "0.2")]
+    first, second, third = kit.statuses(kit.a, {"type": "order", "orders": orders, "grouping": "na"})
+    assert "filled" in first
+    assert second["error"].startswith("Order could not immediately match")
+    assert third["filled"]["totalSz"] == "0.2"
+
+
+def test_oracle_band_refuses_a_trade_too_far_from_the_oracle(kit: Kit) -> None:
+    """SIM-2: with the oracle frozen far below the book, a marketable order is refused, not filled (PROTOCOL 6)."""
+    kit.engine.apply(CtxChange("xyz:SNDK", oracle_px=D(540)))  # 601 is 11 % above; 1/maxLeverage is 10 %
+    assert kit.place(kit.a, "buy", "602", "1") == {"error": "Price too far from oracle asset=110002"}
+    assert kit.engine.state.account(kit.a).records.popitem()[1].status == "oracleRejected"
+
+
+def test_the_band_also_ends_a_walk_through_the_book(
+    new_kit: Callable[..., Kit], wire_book: Callable[..., BookChange]
+) -> None:
+    """SIM-2: levels beyond the band are not reached; the rest of the IOC goes."""
+    kit = new_kit(oracle_band=D("0.01"))
+    kit.engine.apply(wire_book("xyz:SNDK", [], [("601", "1"), ("620", "5")]))
+    assert kit.place(kit.a, "buy", "620", "3")["filled"]["totalSz"] == "1.0"
+
+
+def test_open_interest_cap_stops_increases_only(kit: Kit) -> None:
+    """SIM-2: at the cap an order may not add to a position."""
+    error = kit.place(kit.a, "buy", "201", "1", asset=110_004)
+    assert error == {"error": "Order would increase open interest while open interest is capped asset=110004"}
+
+
+def test_halted_market_and_post_only_window(kit: Kit) -> None:
+    """SIM-4: both refuse per order and leave no record; ALO passes the window."""
+    kit.world.post_only = True
+    text = "Only post-only orders allowed immediately after network upgrade"
+    assert kit.place(kit.a, "buy", "601", "1", cloid=CLOID) == {"error": text}
+    assert kit.engine.state.account(kit.a).find(CLOID) is None
+    assert "resting" in kit.place(kit.a, "buy", "600", "1", tif="Alo")
+    kit.world.post_only = False
+    kit.world.halted.add("xyz:SNDK")
+    assert kit.place(kit.a, "buy", "601", "1") == {"error": "Trading is halted."}
+    assert kit.place(kit.a, "buy", "50", "1", asset=110_001) == {"error": "Trading is halted."}
+
+
+def test_reduce_only_never_opens_and_never_flips(kit: Kit) -> None:
+    """SIM-2: flat or same side is refused; larger than the position is shrunk, `origSz` keeps the request."""
+    text = {"error": "Reduce only order would increase position. asset=110002"}
+    assert kit.place(kit.a, "sell", "599", "1", reduce=True) == text
+    kit.place(kit.a, "buy", "601", "0.5")
+    assert kit.place(kit.a, "buy", "602", "0.5", reduce=True) == text
+    closed = kit.place(kit.a, "sell", "599", "0.9", reduce=True)["filled"]
+    assert closed["totalSz"] == "0.5"
+    record = kit.engine.state.account(kit.a).find(closed["oid"])
+    assert record is not None
+    assert (record.orig_sz, record.sz) == (D("0.9"), D(0))
+    assert kit.szi(kit.a) == 0
+
+
+def test_minimum_notional_spares_an_order_that_closes_everything(kit: Kit) -> None:
+    """SIM-2: below 10 USD a partial close is refused even reduce-only, the whole position may always go."""
+    kit.place(kit.a, "buy", "601", "0.02")
+    assert kit.place(kit.a, "sell", "599", "0.01", reduce=True)["error"].startswith("Order must have minimum value")
+    kit.engine.apply(CtxChange("xyz:SNDK", D(600), D(600)))
+    kit.place(kit.a, "sell", "599", "0.02")
+    kit.place(kit.a, "buy", "602", "0.017")  # 10.217 USD
+    assert kit.szi(kit.a) == D("0.017")
+    assert kit.place(kit.a, "sell", "588", "0.017", tif="Gtc", reduce=True)["filled"]["totalSz"] == "0.017"
+
+
+def test_resting_reduce_only_follows_the_position_and_ends_with_it(kit: Kit) -> None:
+    """SIM-2: it shrinks silently as the position shrinks and is cancelled in the frame that closes it."""
+    kit.place(kit.a, "buy", "602", "1")
+    oid = kit.place(kit.a, "sell", "610", "1", tif="Gtc", reduce=True)["resting"]["oid"]
+    kit.place(kit.a, "sell", "598", "0.4")
+    record = kit.engine.state.account(kit.a).find(oid)
+    assert record is not None
+    assert (record.status, record.sz, record.orig_sz) == ("open", D("0.6"), D(1))
+    frames(kit, kit.a)
+    kit.place(kit.a, "sell", "598", "0.6")
+    assert frames(kit, kit.a) == ["filled", "reduceOnlyCanceled"]
+
+
+def test_a_newer_reduce_only_order_takes_the_place_of_an_older_one(kit: Kit) -> None:
+    """SIM-2: as seen on testnet, the sum never exceeds the position and the first one gives way."""
+    kit.place(kit.a, "buy", "601", "1")
+    first = kit.place(kit.a, "sell", "610", "1", tif="Gtc", reduce=True)["resting"]["oid"]
+    second = kit.place(kit.a, "sell", "611", "1", tif="Gtc", reduce=True)["resting"]["oid"]
+    account = kit.engine.state.account(kit.a)
+    assert account.records[first].status == "reduceOnlyCanceled"
+    assert account.records[second].status == "open"
+
+
+def test_self_trade_cancels_the_maker_and_the_taker_goes_on(kit: Kit) -> None:
+    """SIM-2: no fill with oneself; the resting order is selfTradeCanceled, the taker meets the next level."""
+    own = kit.place(kit.a, "sell", "600.5", "1", tif="Gtc")["resting"]["oid"]
+    filled = kit.place(kit.a, "buy", "601", "1")["filled"]
+    account = kit.engine.state.account(kit.a)
+    assert account.records[own].status == "selfTradeCanceled"
+    assert [(f.px, f.oid) for f in account.fills] == [(D(601), filled["oid"])]
+
+
+def test_price_time_priority_among_accounts(kit: Kit) -> None:
+    """SIM-2: better price first, then the earlier order."""
+    early = kit.place(kit.a, "sell", "600.5", "0.1", tif="Gtc")["resting"]["oid"]
+    late = kit.place(kit.a, "sell", "600.5", "0.1", tif="Gtc")["resting"]["oid"]
+    best = kit.place(kit.a, "sell", "600.2", "0.1", tif="Gtc")["resting"]["oid"]
+    kit.place(kit.b, "buy", "601", "0.25")
+    assert [f.oid for f in kit.engine.state.account(kit.a).fills] == [best, early, late]
+
+
+def test_margin_is_checked_again_on_the_resting_side(kit: Kit) -> None:
+    """SIM-2: a maker that can no longer pay is marginCanceled at the match instead of filled."""
+    oid = kit.place(kit.a, "buy", "600", "100", tif="Gtc")["resting"]["oid"]  # 6,000 USD of margin at 10x
+    kit.engine.fund(kit.a, "xyz", D(-9_000))
+    status = kit.place(kit.b, "sell", "600", "1")
+    assert kit.engine.state.account(kit.a).records[oid].status == "marginCanceled"
+    assert status["error"].startswith("Order could not immediately match")
+
+
+def test_isolated_margin_leaves_the_cash_and_comes_back(kit: Kit) -> None:
+    """SIM-2: on an isolated market the position carries its own margin; closing returns it with the result."""
+    account = kit.engine.state.account(kit.a)
+    kit.place(kit.a, "buy", "100.1", "10", asset=110_003)
+    # 1001 USD at 10x; taker fee is 9 bp without growth mode at scale 1
+    assert account.holdings[110_003].isolated_usd == D("100.1")
+    assert account.cash["xyz"] == D(10_000) - D("100.1") - D("0.9009")
+    kit.place(kit.a, "sell", "99.9", "10", asset=110_003)
+    assert account.holdings == {}
+    assert account.cash["xyz"] == D(10_000) - D(2) - D("0.9009") - D("0.8991")
+
+
+def test_cancel_by_oid_and_by_cloid(kit: Kit) -> None:
+    """SIM-2: both forms cancel; gone, unknown and wrong asset have one text."""
+    oid = kit.place(kit.a, "buy", "590", "1", tif="Gtc")["resting"]["oid"]
+    kit.place(kit.a, "buy", "590", "1", tif="Gtc", cloid=CLOID)
+    gone = {"error": "Order was never placed, already canceled, or filled. asset=110002"}
+    wrong = {"error": "Order was never placed, already canceled, or filled. asset=0"}
+    by_oid = [{"a": 0, "o": oid}, {"a": SNDK, "o": oid}, {"a": SNDK, "o": oid}, {"a": SNDK, "o": 12}]
+    assert kit.statuses(kit.a, {"type": "cancel", "cancels": by_oid}) == [wrong, "success", gone, gone]
+    by_cloid = {"type": "cancelByCloid", "cancels": [{"asset": SNDK, "cloid": CLOID}]}
+    assert kit.statuses(kit.b, by_cloid) == [gone]
+    assert kit.statuses(kit.a, by_cloid) == ["success"]
+
+
+def test_modify_gives_a_new_oid_under_the_same_cloid(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
+    """SIM-1: `modify` answers default and the old order is canceled before the new one opens."""
+    old = kit.place(kit.a, "buy", "590", "1", tif="Gtc", cloid=CLOID)["resting"]["oid"]
+    frames(kit, kit.a)
+    change = {"type": "modify", "oid": CLOID, "order": wire_order("buy", "591", "2", tif="Gtc", cloid=CLOID)}
+    assert kit.do(kit.a, change) == {"status": "ok", "response": {"type": "default"}}
+    assert frames(kit, kit.a) == ["canceled", "open"]
+    (replacement,) = kit.engine.state.account(kit.a).open.values()
+    assert (replacement.px, replacement.sz, replacement.cloid) == (D(591), D(2), CLOID)
+    assert replacement.oid != old
+    again = {"type": "modify", "oid": old, "order": wire_order("buy", "592", "1", tif="Gtc")}
+    assert kit.do(kit.a, again) == {"status": "err", "response": "Cannot modify canceled or filled order"}
+
+
+def test_batch_modify_answers_statuses_and_forces_post_only(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
+    """SIM-1: without `a` a replacement that would match is refused as post-only; with it, it trades."""
+    oid = kit.place(kit.a, "buy", "590", "1", tif="Gtc")["resting"]["oid"]
+    crossing = wire_order("buy", "601", "1", tif="Gtc")
+    answer = kit.statuses(kit.a, {"type": "batchModify", "modifies": [{"oid": oid, "order": crossing}]})
+    assert answer[0]["error"].startswith("Post only order would have immediately matched")
+    oid = kit.place(kit.a, "buy", "590", "1", tif="Gtc")["resting"]["oid"]
+    answer = kit.statuses(kit.a, {"type": "batchModify", "modifies": [{"oid": oid, "order": crossing}], "a": True})
+    assert answer[0]["filled"]["totalSz"] == "1.0"
+    answer = kit.statuses(kit.a, {"type": "batchModify", "modifies": [{"oid": oid, "order": crossing}]})
+    assert answer == [{"error": "Cannot modify canceled or filled order. asset=110002"}]
+
+
+def test_a_cloid_is_a_name_and_no_idempotency_key(kit: Kit) -> None:
+    """SIM-2: once the first order is terminal the same cloid executes again; the look-up gives the latest."""
+    first = kit.place(kit.a, "buy", "602", "0.1", cloid=CLOID)["filled"]["oid"]
+    second = kit.place(kit.a, "buy", "602", "0.1", cloid=CLOID)["filled"]["oid"]
+    account = kit.engine.state.account(kit.a)
+    assert second != first
+    found = account.find(CLOID)
+    assert found is not None
+    assert found.oid == second
+    assert account.find(first) is not None
+    assert kit.szi(kit.a) == D("0.2")
+
+
+def test_order_records_are_forgotten_by_count_but_never_while_open(new_kit: Callable[..., Kit]) -> None:
+    """SIM-2: the retention counts orders; an open order survives any number of newer ones."""
+    kit = new_kit(order_retention=5)
+    oid = kit.place(kit.a, "buy", "590", "1", tif="Gtc")["resting"]["oid"]
+    for _ in range(10):
+        kit.place(kit.a, "buy", "500", "1")
+    account = kit.engine.state.account(kit.a)
+    assert len(account.records) == 5
+    assert account.find(oid) is not None
+
+
+def test_schedule_cancel_is_gated_by_volume_and_then_cancels_everything(new_kit: Callable[..., Kit]) -> None:
+    """SIM-2: below the gate it is refused with both figures; above it the orders end scheduledCancel in time."""
+    kit = new_kit()
+    now = kit.engine.state.now_ms
+    refused = kit.do(kit.a, {"type": "scheduleCancel", "time": now + 10_000})
+    text = "Cannot set scheduled cancel time until enough volume traded. Required: $1000000. Traded: $0."
+    assert refused["response"] == text
+    kit = new_kit(scheduled_cancel_volume_usd=D(0))
+    oid = kit.place(kit.a, "buy", "590", "1", tif="Gtc")["resting"]["oid"]
+    now = kit.engine.state.now_ms
+    assert kit.do(kit.a, {"type": "scheduleCancel", "time": now + 100})["status"] == "err"
+    assert kit.do(kit.a, {"type": "scheduleCancel", "time": now + 10_000})["status"] == "ok"
+    kit.engine.begin_block(now + 9_999)
+    assert kit.engine.state.account(kit.a).records[oid].status == "open"
+    kit.engine.begin_block(now + 10_000)
+    assert kit.engine.state.account(kit.a).records[oid].status == "scheduledCancel"
+
+
+LEVERAGE = [
+    (SNDK, True, 11, "Invalid leverage value"),
+    (SNDK, True, 0, "Invalid leverage value"),
+    (110_003, True, 5, "Cross margin is not allowed for this asset."),
+]
+
+
+@pytest.mark.parametrize(("asset", "cross", "value", "text"), LEVERAGE)
+def test_leverage_refusals(kit: Kit, asset: int, cross: bool, value: int, text: str) -> None:
+    """SIM-2: leverage is bounded by the market, cross only where it is allowed."""
+    action = {"type": "updateLeverage", "asset": asset, "isCross": cross, "leverage": value}
+    assert kit.do(kit.a, action) == {"status": "err", "response": text}
+
+
+def test_leverage_changes_what_an_order_needs(kit: Kit) -> None:
+    """SIM-2: initial margin is notional over leverage; the margin mode is fixed while a position is open."""
+    kit.do(kit.a, {"type": "updateLeverage", "asset": SNDK, "isCross": True, "leverage": 1})
+    assert kit.place(kit.a, "buy", "590", "17", tif="Gtc")["error"].startswith("Insufficient margin")
+    kit.place(kit.a, "buy", "601", "0.1")
+    switch = kit.do(kit.a, {"type": "updateLeverage", "asset": SNDK, "isCross": False, "leverage": 1})
+    assert switch["response"] == "Cannot switch leverage type with open position."
+
+
+def test_unknown_asset_trigger_orders_and_builder_fees(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
+    """SIM-2: what is not modelled is refused by name, never executed."""
+    unknown = kit.do(kit.a, {"type": "order", "orders": [wire_order("buy", "1", "1", asset=77)], "grouping": "na"})
+    assert unknown["status"] == "err"
+    trigger = {**wire_order("buy", "601", "1"), "t": {"trigger": {"isMarket": True, "triggerPx": "610", "tpsl": "sl"}}}
+    answer = kit.do(kit.a, {"type": "order", "orders": [trigger], "grouping": "na"})
+    assert answer["response"] == "Not simulated by this exchange: trigger orders"
+    builder = {"b": "0x" + "1" * 40, "f": 10}
+    action = {"type": "order", "orders": [wire_order("buy", "601", "1")], "grouping": "na", "builder": builder}
+    assert kit.statuses(kit.a, action) == [{"error": "Builder fee has not been approved asset=110002"}]
+    assert kit.szi(kit.a) == 0
+
+
+def test_budget_runs_out_trickles_and_grows_with_volume(new_kit: Callable[..., Kit]) -> None:
+    """SIM-2: each order counts one; past the cap one action passes per 10 s; growth-mode volume counts a tenth."""
+    kit = new_kit(free_requests=3)
+    for _ in range(3):
+        kit.place(kit.a, "buy", "500", "1")
+    passed = kit.place(kit.a, "buy", "500", "1")  # the first action over the cap is let through
+    assert "error" in passed
+    refused = kit.do(kit.a, {"type": "noop"})
+    assert refused["response"] == (
+        "Too many cumulative requests sent (5 > 3) for cumulative volume traded $0. "
+        "Place taker orders to free up 1 request per USDC traded."
+    )
+    assert kit.do(kit.a, {"type": "noop"}, after_ms=10_000)["status"] == "ok"
+    assert kit.do(kit.a, {"type": "cancel", "cancels": [{"a": SNDK, "o": 1}]})["status"] == "ok"  # up to twice the cap
+    kit.do(kit.b, {"type": "updateLeverage", "asset": SNDK, "isCross": True, "leverage": 10})
+    kit.place(kit.b, "buy", "601", "1")
+    assert kit.engine.budget_cap(kit.engine.state.account(kit.b)) == 3 + 60
