@@ -39,9 +39,9 @@ from hip3.ops.boot import VenueFacts
 from hip3.settings.caps import effective_caps
 from hip3.settings.schema import HaltOnDisconnect, Mode, Settings, StartupPolicy
 from hip3.tasks import channels
-from hip3.tasks.channels import Doorbell, Mailbox, SignalSlots
+from hip3.tasks.channels import Answer, Doorbell, Mailbox, SignalSlots
 from hip3.tasks.executor import Executor, ExecutorConfig, ExecutorInbox
-from hip3.tasks.ingest import AccountIngest, Answer, MarketIngest
+from hip3.tasks.ingest import AccountIngest, MarketIngest
 from hip3.tasks.position import PositionTask, status_event
 from hip3.tasks.reconcile import Reconcile
 from hip3.tasks.risk import RiskTask

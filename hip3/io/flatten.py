@@ -29,7 +29,7 @@ from hip3.venue.hyperliquid.signing import Signer
 
 RETRY_S = 0.25
 """Between rounds; a block and its answer take about 0.3 s (PROTOCOL 7.2)."""
-CANCELS_PER_ACTION = 50  # BAT-1
+ITEMS_PER_ACTION = 50  # BAT-1
 
 Progress = Callable[[str, str], None]
 """Told what is being done: a word (`cancel`, `close`, `verify`, `wait`, `retry`) and a sentence."""
@@ -109,7 +109,7 @@ class Flattener:
         self._orders = dict.fromkeys(target.dexes)
         self._positions = dict.fromkeys(target.dexes)
         with trio.move_on_after(deadline_s) as scope:
-            while not await self._round(target):
+            while not await self._round(target):  # noqa: ASYNC110 - the venue is asked again, there is no event to await
                 await trio.sleep(RETRY_S)
         if scope.cancelled_caught:
             self._problem(f"not verified flat within {deadline_s:g} s")
@@ -175,15 +175,17 @@ class Flattener:
             return False
         if not orders:
             return True
-        for start in range(0, len(orders), CANCELS_PER_ACTION):
-            await self._cancel(orders[start : start + CANCELS_PER_ACTION], dex)
+        for start in range(0, len(orders), ITEMS_PER_ACTION):
+            await self._cancel(orders[start : start + ITEMS_PER_ACTION], dex)
         return False
 
     async def _cancel(self, orders: Sequence[OrderUpdate], dex: str) -> None:
+        known: list[OrderUpdate] = []
         intents: list[CancelIntent] = []
         for order in orders:
             spec = await self._spec(order.coin, dex)
             if spec is not None:
+                known.append(order)
                 intents.append(CancelIntent(spec, None, order.oid))
         if not intents:
             return
@@ -191,7 +193,7 @@ class Flattener:
         payload = await self._act(actions.cancel_action(intents), f"cancel of {len(intents)} orders")
         if payload is None:
             return
-        for order, outcome in zip(orders, read_cancel_outcomes(payload, len(intents)), strict=False):
+        for order, outcome in zip(known, read_cancel_outcomes(payload, len(known)), strict=True):
             if outcome.kind is OutcomeKind.CONFIRMED:
                 self._cancelled.append(_order_text(order))
             elif outcome.error:
@@ -201,23 +203,31 @@ class Flattener:
         positions = await self._read_positions(user, dex)
         if positions is None:
             return False
+        intents: list[OrderIntent] = []
         for position in positions:
-            await self._close(position, dex)
+            intent = await self._closing(position, dex)
+            if intent is not None:
+                intents.append(intent)
+        for start in range(0, len(intents), ITEMS_PER_ACTION):
+            await self._close(intents[start : start + ITEMS_PER_ACTION])
         return not positions
 
-    async def _close(self, position: Position, dex: str) -> None:
-        """One reduce-only IOC for the whole position, priced from the book of this moment (EXIT-4)."""
+    async def _closing(self, position: Position, dex: str) -> OrderIntent | None:
+        """A reduce-only IOC for the whole position, priced from the book of this moment (EXIT-4)."""
         spec = await self._spec(position.coin, dex)
         if spec is None:
-            return
+            return None
         side = OrderSide.SELL if position.szi > 0 else OrderSide.BUY
         touch = await self._touch(position.coin, side)
         if touch is None:
             self._problem(f"{position.coin}: no level to close against")
-            return
+            return None
         attempt = self._attempts[position.coin] = self._attempts.get(position.coin, 0) + 1
         px = closing_price(spec, side, touch, self.exits, attempt)
-        intent = OrderIntent(
+        self.progress(
+            "close", f"{side.name.lower()} {abs(position.szi)} {position.coin} at {px} or better (attempt {attempt})"
+        )
+        return OrderIntent(
             cloid=self.cloids.next(),
             spec=spec,
             side=side,
@@ -227,15 +237,16 @@ class Flattener:
             reduce_only=True,
             created_at_ms=self.clock.wall_ms(),
         )
-        self.progress("close", f"{side.name.lower()} {intent.sz} {position.coin} at {px} or better (attempt {attempt})")
-        payload = await self._act(actions.order_action([intent]), f"close of {position.coin}")
+
+    async def _close(self, intents: Sequence[OrderIntent]) -> None:
+        payload = await self._act(actions.order_action(intents), f"close of {len(intents)} positions")
         if payload is None:
             return
-        outcome = read_order_outcomes(payload, 1)[0]
-        if outcome.filled_sz is not None:
-            self._closed.append(f"{side.name.lower()} {outcome.filled_sz} {position.coin} at {outcome.avg_px}")
-        else:
-            self._problem(f"close of {position.coin}: {outcome.error or outcome.kind.value}")
+        for intent, outcome in zip(intents, read_order_outcomes(payload, len(intents)), strict=True):
+            if outcome.filled_sz is not None:
+                self._closed.append(f"{intent.side.name.lower()} {outcome.filled_sz} {intent.coin} at {outcome.avg_px}")
+            else:
+                self._problem(f"close of {intent.coin}: {outcome.error or outcome.kind.value}")
 
     # ---- questions and actions
 

@@ -14,8 +14,20 @@ import trio
 from attrs import define, field, frozen
 
 from hip3.core.detector import Signal
+from hip3.core.events import PostResponse
 
 T = TypeVar("T")
+
+
+@frozen
+class LinkBroken:
+    """The account link is gone: no post in flight on it will be answered."""
+
+    reason: str
+
+
+Answer = PostResponse | LinkBroken
+"""What lies in the executor's `answers`."""
 
 
 class WhenFull(enum.Enum):

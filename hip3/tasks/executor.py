@@ -34,8 +34,7 @@ from hip3.core.scheduler import Batch, Enqueued, Scheduler
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostEvent
 from hip3.fsm.safety import SafetyMode
-from hip3.tasks.channels import Doorbell, Mailbox, SignalSlots
-from hip3.tasks.ingest import Answer, LinkBroken
+from hip3.tasks.channels import Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
 from hip3.venue.hyperliquid import actions
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.outcomes import cancel_outcomes_of, order_outcomes_of

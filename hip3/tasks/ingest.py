@@ -22,7 +22,7 @@ from hip3.core.events import (
 from hip3.core.journal import Journal
 from hip3.core.market import MarketState
 from hip3.core.outlook import SignalBook
-from hip3.tasks.channels import Doorbell, Mailbox, SignalSlots
+from hip3.tasks.channels import Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
 
 
 @define
@@ -88,16 +88,6 @@ class MarketIngest:
             bbo_age_ms=signal.bbo_age_ms,
             ctx_age_ms=signal.ctx_age_ms,
         )
-
-
-@define
-class LinkBroken:
-    """The account link is gone: no post in flight on it will be answered."""
-
-    reason: str
-
-
-Answer = PostResponse | LinkBroken
 
 
 @define

@@ -1,0 +1,88 @@
+"""`hip3 exchange`: serves the simulated exchange on a loopback port, for this bot and for any other client (SIM-1)."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import trio
+from cyclopts import Parameter
+
+from hip3.exchange.config import ExchangeConfig
+from hip3.exchange.exchange import Exchange
+from hip3.exchange.models.synthetic import SyntheticConfig, SyntheticSource
+from hip3.exchange.server import NotLoopback, PortBusy, serve
+from hip3.exchange.texts import Refused
+from hip3.io.clock import SystemClock
+from hip3.ops.paper import AGENT_LIFE_MS
+
+EXIT_OK, EXIT_CONFIGURATION, EXIT_PREFLIGHT = 0, 2, 3  # END-3
+
+
+def exchange(
+    *,
+    port: Annotated[int, Parameter(help="On 127.0.0.1; 0 takes a free one.")] = 3001,
+    seed: Annotated[int, Parameter(help="Of the synthetic market.")] = 1,
+    fund: Annotated[tuple[str, ...], Parameter(help="ADDRESS=USD on dex xyz; may be repeated.")] = (),
+    agent: Annotated[tuple[str, ...], Parameter(help="ACCOUNT=AGENT: an approved API wallet; may be repeated.")] = (),
+    latency_ms: Annotated[int, Parameter(help="From send to the mempool.")] = ExchangeConfig().latency_ms,
+) -> int:
+    """Serve the simulated exchange until Ctrl+C.
+
+    Example: hip3 exchange --port 3001 --fund 0x…=1000
+    """
+    try:
+        funds = [_pair(text, "--fund") for text in fund]
+        agents = [_pair(text, "--agent") for text in agent]
+        amounts = [(address, _usd(usd)) for address, usd in funds]
+    except ValueError as e:
+        print(f"hip3 exchange: {e}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    made = Exchange(SyntheticSource(SyntheticConfig(seed=seed)), SystemClock(), ExchangeConfig(latency_ms=latency_ms))
+    try:
+        for address, usd in amounts:
+            made.fund(address, "xyz", usd)
+        for account, signer in agents:
+            made.approve_agent(account, signer, SystemClock().wall_ms() + AGENT_LIFE_MS, "hip3")
+        trio.run(_serve, made, port)
+    except* (PortBusy, NotLoopback) as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        print(f"hip3 exchange: {error}", file=sys.stderr)
+        return_code = EXIT_PREFLIGHT
+    except* (Refused, ValueError) as group:
+        print(f"hip3 exchange: {group.exceptions[0]}", file=sys.stderr)
+        return_code = EXIT_CONFIGURATION
+    else:
+        return_code = EXIT_OK
+    return return_code
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not equals or not left.startswith("0x") or len(left) != 42:
+        raise ValueError(f"{option} {text}: expected an address (0x and 40 hex digits), =, and a value")
+    return left, right
+
+
+def _usd(text: str) -> Decimal:
+    try:
+        usd = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"--fund: {text!r} is no amount of USD") from None
+    if not (usd.is_finite() and usd > 0):
+        raise ValueError(f"--fund: {text} USD: expected an amount above 0")
+    return usd
+
+
+async def _serve(made: Exchange, port: int) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async with trio.open_nursery() as nursery:
+            real: int = await nursery.start(serve, made, "127.0.0.1", port)
+            print(f"exchange on http://127.0.0.1:{real} (WebSocket ws://127.0.0.1:{real}/ws); Ctrl+C ends it", flush=True)
+            async for _ in received:
+                break
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,48 @@
+"""The command `hip3`: one program, its sub-commands. Each returns its exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from cyclopts import App, CycloptsError
+
+import hip3
+from hip3.cli import config_cmd, exchange_cmd, fsm_cmd, keys_cmd, market_cmd, run_cmd
+
+EXIT_CONFIGURATION = 2  # END-3
+
+
+def _group(name: str, help_text: str, commands: dict[str, Callable[..., int]]) -> App:
+    group = App(name=name, help=help_text)
+    for command, function in commands.items():
+        group.command(function, name=command)
+    return group
+
+
+def make_app() -> App:
+    """The command line, built anew for each caller: there is no module state."""
+    app = App(
+        name="hip3",
+        help="A trading bot for HIP-3 perpetuals on Hyperliquid. Without a configuration it trades on paper.",
+        version=hip3.__version__,
+        result_action="return_value",
+    )
+    app.command(run_cmd.run, name="run")
+    app.command(market_cmd.replay, name="replay")
+    app.command(market_cmd.record, name="record")
+    app.command(exchange_cmd.exchange, name="exchange")
+    config = {"check": config_cmd.config_check, "show": config_cmd.config_show, "hash": config_cmd.config_hash}
+    app.command(_group("config", "Check, show and hash a configuration.", config))
+    app.command(_group("keys", "API wallet keys.", {"new": keys_cmd.keys_new, "address": keys_cmd.keys_address}))
+    app.command(_group("fsm", "State machines.", {"export": fsm_cmd.fsm_export}))
+    return app
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with its code; 2 for an argument that means nothing."""
+    try:
+        code = make_app()(tokens, exit_on_error=False)
+    except CycloptsError:
+        sys.exit(EXIT_CONFIGURATION)  # cyclopts has printed what is wrong
+    sys.exit(code if isinstance(code, int) else 0)

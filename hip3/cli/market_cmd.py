@@ -1,0 +1,62 @@
+"""`hip3 replay` and `hip3 record`: recordings of market data, made and used."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from hip3.cli.config_cmd import Json
+from hip3.cli.record_cmd import record_market_data
+from hip3.cli.replay_cmd import replay_detector_only
+from hip3.cli.replay_run import replay_whole_bot
+
+ReferenceName = Literal["oracle", "mark", "mid"]
+
+
+def replay(
+    file: Path,
+    *,
+    detector_only: Annotated[bool, Parameter(negative="", help="Count episodes of dislocation; trade nothing.")] = False,
+    reference: Annotated[ReferenceName, Parameter(help="What quotes are compared with.")] = "oracle",
+    threshold_bps: Annotated[Decimal, Parameter(help="Least edge that counts, in basis points.")] = Decimal(11),
+    time_stop_ms: Annotated[int | None, Parameter(help="Age at which a position is closed; else the paper default.")] = None,
+    latency_ms: Annotated[int | None, Parameter(help="From send to the mempool; else the paper default.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Replay a recording: through the whole bot on the embedded exchange, in virtual time, or through the detector only.
+
+    Exit codes as `hip3 run`; 2 for a file that cannot be read.
+
+    Example: hip3 replay btc.jsonl.gz --reference mark --threshold-bps 1.0
+    """
+    if detector_only:
+        return replay_detector_only(file, reference=reference, threshold_bps=threshold_bps, as_json=as_json)
+    return replay_whole_bot(
+        file,
+        reference=reference,
+        threshold_bps=threshold_bps,
+        time_stop_ms=time_stop_ms,
+        latency_ms=latency_ms,
+        as_json=as_json,
+    )
+
+
+def record(
+    source: Annotated[str, Parameter(help="testnet, mainnet, or a ws:// or wss:// URL.")],
+    out: Annotated[Path, Parameter(help="New file, gzip; an existing one is never overwritten.")],
+    *,
+    coin: Annotated[tuple[str, ...], Parameter(help="Market to record, such as xyz:SNDK; may be repeated.")],
+    channel: Annotated[tuple[str, ...], Parameter(help="bbo, activeAssetCtx, l2Book or trades; may be repeated.")] = (
+        "bbo",
+        "activeAssetCtx",
+    ),
+    duration: Annotated[float | None, Parameter(help="Seconds; else until Ctrl+C.")] = None,
+) -> int:
+    """Record a venue's market data until the duration is over or Ctrl+C. Needs no key.
+
+    Example: hip3 record testnet btc.jsonl.gz --coin BTC --duration 600
+    """
+    return record_market_data(source, out, coins=coin, channels=channel, duration_s=duration)

@@ -1,0 +1,215 @@
+"""`hip3 run`: the main job. Trades until Ctrl+C, SIGTERM or `--duration`, then ends flat or says what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import trio
+from attrs import frozen
+from cyclopts import Parameter
+
+from hip3.app import App, stop_after
+from hip3.bot import Account
+from hip3.cli.config_cmd import Config, Json, print_config_error
+from hip3.cli.keys_cmd import terminal_passphrase
+from hip3.cli.printer import JournalReader
+from hip3.cli.status import LiveStatus
+from hip3.cli.summary import summary_lines, summary_object
+from hip3.core.journal import Journal
+from hip3.exchange.recording import RecordingError
+from hip3.exchange.server import NotLoopback, PortBusy, serve
+from hip3.io.clock import SystemClock
+from hip3.io.keys import KeySourceError, check_address, load_trading_key
+from hip3.io.link import dial_url
+from hip3.ops.boot import PreflightRefused
+from hip3.ops.paper import make_paper, paper_source
+from hip3.ops.session import Ended, Reach, StoppedEarly, run_session
+from hip3.ops.stop import Stop
+from hip3.settings import ConfigError, LoadedSettings, describe, load
+from hip3.settings.describe import endpoints_of
+from hip3.settings.schema import Mode
+from hip3.venue.hyperliquid.endpoints import Endpoints
+from hip3.venue.hyperliquid.signing import Signer, TradingKey
+
+EXIT_OK, EXIT_CONFIGURATION, EXIT_PREFLIGHT, EXIT_EXPOSED, EXIT_INTERNAL = 0, 2, 3, 4, 5  # END-3
+Debug = Annotated[bool, Parameter(negative="", help="Show a trace-back where something unexpected breaks.")]
+
+
+@frozen
+class RunOptions:
+    """What the command line adds to the configuration."""
+
+    duration_s: float | None
+    as_json: bool
+    plain: bool
+    log: Path | None
+    debug: bool
+
+
+def run(
+    *,
+    config: Config = None,
+    duration: Annotated[float | None, Parameter(help="Seconds to trade; then as Ctrl+C.")] = None,
+    as_json: Json = False,
+    plain: Annotated[bool, Parameter(negative="", help="Lines instead of the live picture.")] = False,
+    log: Annotated[Path | None, Parameter(help="Write every event to this file, one JSON object a line.")] = None,
+    debug: Debug = False,
+) -> int:
+    """Trade until Ctrl+C, then cancel, flatten, verify and exit. Without a configuration: on paper.
+
+    Exit code 0: flat and clean; 2: configuration; 3: the venue refused the start; 4: something is left (listed);
+    5: internal error, flat.
+
+    Example: hip3 run --duration 60
+    """
+    options = RunOptions(duration, as_json, plain, log, debug)
+    try:
+        if duration is not None and not duration > 0:
+            return _refused(EXIT_CONFIGURATION, f"--duration {duration}: expected seconds above 0", as_json=as_json)
+        loaded = load(config, os.environ)
+        key = _configured_key(loaded)
+        return trio.run(_main, loaded, key, options, restrict_keyboard_interrupt_to_checkpoints=True)
+    except ConfigError as e:
+        print_config_error(e, as_json=as_json)
+        return EXIT_CONFIGURATION
+    except KeySourceError as e:
+        return _refused(EXIT_CONFIGURATION, str(e), as_json=as_json)
+
+
+def _configured_key(loaded: LoadedSettings) -> TradingKey | None:
+    """The trading key that the configuration names; None where it names none or only observes."""
+    settings = loaded.settings
+    if settings.signer.key_source is None or settings.mode is Mode.OBSERVATION:
+        return None
+    key = load_trading_key(
+        settings.signer.key_source, os.environ, passphrase=terminal_passphrase(), resolve=loaded.resolve_path
+    )
+    check_address(key, settings.signer_address)
+    return key
+
+
+def _refused(code: int, message: str, *, as_json: bool) -> int:
+    """One clear line on standard error; for machines an object on standard output as well."""
+    print(f"hip3 run: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"exit_code": code, "error": message, "flat": None, "residual": []}, sort_keys=True))
+    return code
+
+
+async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOptions) -> int:
+    """Ring 0: signals, the exchange on paper, the display; around one session."""
+    stop = Stop()
+    code = EXIT_INTERNAL
+    try:
+        async with trio.open_nursery() as process:
+            await process.start(_watch_signals, stop)
+            code = await _session(process, loaded, key, options, stop)
+            process.cancel_scope.cancel()
+    except* (PreflightRefused, PortBusy, NotLoopback, RecordingError) as group:
+        code = _refused(EXIT_PREFLIGHT, str(_leaf(group)), as_json=options.as_json)
+    except* StoppedEarly as group:
+        message = f"stopped before anything was sent ({_leaf(group)})"
+        print(f"hip3 run: {message}", file=sys.stderr)
+        if options.as_json:
+            print(json.dumps({"exit_code": 0, "flat": True, "residual": [], "note": message}, sort_keys=True))
+        code = EXIT_OK
+    except* Exception as group:
+        error = _leaf(group)
+        if options.debug:
+            traceback.print_exception(group)
+        message = f"internal error: {type(error).__name__}: {error} (run with --debug for the trace-back)"
+        code = _refused(EXIT_INTERNAL, message, as_json=options.as_json)
+    return code
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _watch_signals(stop: Stop, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """SIGINT and SIGTERM alike: the first ends flat, the second gives up flattening (END-1, END-2)."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for number in received:
+            stop.request("Ctrl+C" if number == signal.SIGINT else "SIGTERM")
+
+
+async def _session(
+    process: trio.Nursery, loaded: LoadedSettings, key: TradingKey | None, options: RunOptions, stop: Stop
+) -> int:
+    settings, clock, journal = loaded.settings, SystemClock(), Journal()
+    reach, notes = await _reach(process, loaded, key, stop)
+    out = sys.stderr if options.as_json else sys.stdout
+    signer = reach.account.signer.address if reach.account else None
+    user = reach.account.user if reach.account else None
+    ws_url = reach.rest_url.replace("http", "ws", 1) + "/ws"
+    for line in describe(loaded, endpoints=Endpoints(reach.rest_url, ws_url), signer=signer, account=user):
+        journal.note(clock.wall_ms(), "info", line.event, **dict(line.fields))
+        print(line, file=out)
+    live = not options.plain and not options.as_json and sys.stdout.isatty()
+    reader = JournalReader(journal, log=options.log, plain=None if live else out)
+    display: LiveStatus | None = None
+    process.start_soon(stop_after, options.duration_s, stop)
+
+    def show(app: App) -> None:
+        nonlocal display
+        if live:
+            display = LiveStatus(app.bot, app, reader)
+            process.start_soon(display.run)
+        else:
+            process.start_soon(reader.run)
+
+    ended: Ended | None = None
+    try:
+        ended = await run_session(settings, reach, clock=clock, rng=random.Random(), journal=journal, stop=stop, on_app=show)
+    finally:
+        if display is not None:
+            display.finish()
+        reader.poll()
+    return _report(ended, loaded, options, notes)
+
+
+def _report(ended: Ended, loaded: LoadedSettings, options: RunOptions, notes: tuple[str, ...]) -> int:
+    """Summary for people, one object for machines, and the exit code of END-3."""
+    outcome = ended.outcome
+    print(summary_lines(ended.bot, outcome, notes=notes), file=sys.stderr if options.as_json else sys.stdout)
+    if outcome.error is not None:
+        error = _leaf(outcome.error)
+        print(f"hip3 run: a task crashed: {type(error).__name__}: {error}", file=sys.stderr)
+        if options.debug:
+            traceback.print_exception(outcome.error)
+    if options.as_json:
+        print(json.dumps(summary_object(ended.bot, outcome, config_hash=loaded.hash, notes=notes), sort_keys=True))
+    return outcome.exit_code
+
+
+async def _reach(
+    process: trio.Nursery, loaded: LoadedSettings, key: TradingKey | None, stop: Stop
+) -> tuple[Reach, tuple[str, ...]]:
+    """The venue of the configuration: the embedded exchange, started here, or a URL."""
+    settings = loaded.settings
+    if settings.paper is not None and settings.info_url is None:
+        source = paper_source(settings.paper, settings, loaded.resolve_path)
+        given = None if key is None or settings.user_address is None else (settings.user_address, key)
+        paper = make_paper(
+            settings, source, SystemClock(), given=given, on_end=lambda: stop.request_once("the recording has ended")
+        )
+        port: int = await process.start(serve, paper.exchange, "127.0.0.1", settings.paper.port)
+        reach = Reach(f"http://127.0.0.1:{port}", dial_url(f"ws://127.0.0.1:{port}/ws"), paper.account)
+        return reach, source.notes
+    endpoints = endpoints_of(settings)
+    assert endpoints is not None  # only the embedded exchange has none before it runs
+    account = None
+    if key is not None:
+        assert settings.user_address is not None  # the schema's rules demand it with a key
+        account = Account(settings.user_address, Signer(key, settings.network, settings.vault_address))
+    return Reach(endpoints.rest_url, dial_url(endpoints.ws_url), account), ()

@@ -1,0 +1,99 @@
+"""One run against one venue, real or simulated: reach it, read it, trade, end. Shared by `run`, `observe` and `replay`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import httpx
+import trio
+from attrs import frozen
+
+from hip3.app import App, Outcome
+from hip3.bot import Account, Bot, BotIO, build
+from hip3.core.clock import Clock
+from hip3.core.journal import Journal
+from hip3.io.link import Dial
+from hip3.io.rest import RestClient, http_client
+from hip3.ops.boot import PreflightRefused, read_venue
+from hip3.ops.stop import Stop
+from hip3.settings.schema import Mode, Settings
+from hip3.venue.hyperliquid.signing import assert_backend
+
+BOOT_S = 30.0
+"""A venue that has not answered a handful of questions by then is not one to trade on."""
+
+
+@frozen
+class Reach:
+    """How a venue is reached. `transport` None is the network; `account` None observes only."""
+
+    rest_url: str
+    dial: Dial
+    account: Account | None
+    transport: httpx.AsyncBaseTransport | None = None
+
+
+@frozen
+class Ended:
+    """A finished run."""
+
+    bot: Bot
+    outcome: Outcome
+
+
+class StoppedEarly(Exception):
+    """The stop was requested before anything was sent; nothing of ours can be left."""
+
+
+async def run_session(
+    settings: Settings,
+    reach: Reach,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    journal: Journal,
+    stop: Stop,
+    on_app: Callable[[App], None] = lambda _app: None,
+) -> Ended:
+    """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly."""
+    assert_backend()
+    async with http_client(reach.transport) as client, http_client(reach.transport) as own_client:
+        io = BotIO(
+            clock=clock,
+            rng=rng,
+            dial=reach.dial,
+            rest=RestClient(client, clock, reach.rest_url),
+            flatten_rest=RestClient(own_client, clock, reach.rest_url),
+        )
+        account = None if settings.mode is Mode.OBSERVATION else reach.account
+        bot = await _boot(settings, io, journal, account, stop)
+        app = App(bot, stop)
+        on_app(app)
+        return Ended(bot, await app.run())
+
+
+async def _boot(settings: Settings, io: BotIO, journal: Journal, account: Account | None, stop: Stop) -> Bot:
+    """Reads the venue under a deadline; a stop ends it at once, for nothing has been started."""
+    bot: Bot | None = None
+    with trio.move_on_after(BOOT_S) as deadline:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await stop.requested.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            try:
+                user, signer = (account.user, account.signer.address) if account else (None, None)
+                venue = await read_venue(io.rest, settings, user, signer)
+                bot = build(settings, io, venue, journal, account)
+            finally:
+                nursery.cancel_scope.cancel()
+    if deadline.cancelled_caught:
+        raise PreflightRefused(f"{io.rest.base_url} did not answer within {BOOT_S:g} s. Nothing was started.")
+    if bot is None:
+        raise StoppedEarly(stop.reason)
+    for warning in bot.venue.warnings:
+        bot.note("warning", "preflight_warning", message=warning)
+    return bot

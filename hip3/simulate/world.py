@@ -1,0 +1,151 @@
+"""A world of one bot and one exchange under Trio's mock clock. Everything is real but the clock and the sockets.
+
+Tests drive it from the venue's side (market data, faults, foreign orders) or the operator's (stop), and look at what
+reached the exchange. It refuses to reach into the bot: what a test changes, it changes as the outside world would.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from hip3.app import App, Outcome
+from hip3.bot import Bot
+from hip3.core.events import Fill, OrderUpdate, Position
+from hip3.core.journal import Journal, Note
+from hip3.exchange.config import ExchangeConfig
+from hip3.exchange.exchange import Exchange
+from hip3.exchange.faults import Faults
+from hip3.exchange.inmemory import InMemory
+from hip3.exchange.seam import MarketSource
+from hip3.io.clock import TrioClock
+from hip3.ops.paper import PaperVenue, make_paper, memory_dial
+from hip3.ops.session import Ended, Reach, run_session
+from hip3.ops.stop import Stop
+from hip3.settings.schema import Settings
+
+START_MS = 1_767_225_600_000  # 2026-01-01, a Thursday
+
+
+@define
+class World:
+    """Handles of a running world. `bot` is there from `started` on."""
+
+    venue: PaperVenue
+    faults: Faults
+    stop: Stop
+    journal: Journal
+    clock: TrioClock
+    memory: InMemory
+    started: trio.Event = field(factory=trio.Event)
+    ended: trio.Event = field(factory=trio.Event)
+    app: App | None = None
+    result: Ended | None = None
+    notes: list[Note] = field(factory=list)
+
+    @property
+    def exchange(self) -> Exchange:
+        return self.venue.exchange
+
+    @property
+    def bot(self) -> Bot:
+        assert self.app is not None, "the bot has not been built yet: await world.started.wait()"
+        return self.app.bot
+
+    @property
+    def user(self) -> str:
+        return self.venue.account.user
+
+    # ---- what the venue saw
+
+    def actions(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Actions that reached the exchange, oldest first; of one type where given."""
+        seen = [envelope.raw_action for _, envelope in self.exchange.received]
+        return [a for a in seen if kind is None or a["type"] == kind]
+
+    def orders(self, *, reduce_only: bool | None = None) -> list[dict[str, Any]]:
+        """Orders on the wire, in the venue's short keys (a, b, p, s, r, t, c)."""
+        rows = [order for action in self.actions("order") for order in action["orders"]]
+        return [o for o in rows if reduce_only is None or o["r"] is reduce_only]
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        return self.orders(reduce_only=False)
+
+    @property
+    def closes(self) -> list[dict[str, Any]]:
+        return self.orders(reduce_only=True)
+
+    def positions(self) -> dict[str, Position]:
+        return {p.coin: p for p in self.exchange.positions(self.user)}
+
+    def open_orders(self) -> tuple[OrderUpdate, ...]:
+        return self.exchange.open_orders(self.user)
+
+    def fills(self) -> tuple[Fill, ...]:
+        return self.exchange.fills(self.user)
+
+    # ---- what the bot said
+
+    def events(self, name: str | None = None) -> list[Note]:
+        """Notes of the journal so far; of one event where given."""
+        self.notes += self.journal.drain()
+        return [n for n in self.notes if name is None or n.event == name]
+
+    # ---- time
+
+    async def until(self, condition: Callable[[], bool], within_s: float = 60.0) -> None:
+        """Waits in virtual time, in steps of 5 ms. Raises TimeoutError, naming the condition's source line."""
+        with trio.move_on_after(within_s) as scope:
+            while not condition():  # noqa: ASYNC110 - the condition is the test's, no event announces it
+                await trio.sleep(0.005)
+        if scope.cancelled_caught:
+            raise TimeoutError(f"not within {within_s} virtual seconds: {condition.__code__.co_qualname}")
+
+    async def ready(self) -> None:
+        """Until the bot may trade."""
+        await self.started.wait()
+        await self.until(lambda: self.bot.ready.is_ready and self.bot.safety.allows_entry)
+
+    async def end(self, reason: str = "Ctrl+C") -> Outcome:
+        """Requests the stop and waits for the end of the way out."""
+        self.stop.request(reason)
+        await self.ended.wait()
+        assert self.result is not None
+        return self.result.outcome
+
+
+@asynccontextmanager
+async def open_world(
+    settings: Settings, source: MarketSource, *, config: ExchangeConfig | None = None, faults: Faults | None = None
+) -> AsyncIterator[World]:
+    """Starts exchange and bot; the block may end before the bot does, which is then cancelled."""
+    clock, journal, stop = TrioClock.starting_at(START_MS), Journal(), Stop()
+    struck = faults if faults is not None else Faults()
+    venue = make_paper(settings, source, clock, faults=struck, config=config)
+    memory = InMemory(venue.exchange)
+    world = World(venue, struck, stop, journal, clock, memory)
+
+    def on_app(app: App) -> None:
+        world.app = app
+        world.started.set()
+
+    async def run() -> None:
+        reach = Reach("http://exchange.invalid", memory_dial(memory), venue.account, memory.transport())
+        try:
+            world.result = await run_session(
+                settings, reach, clock=clock, rng=random.Random(1), journal=journal, stop=stop, on_app=on_app
+            )
+        finally:
+            world.ended.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(memory.run)
+        nursery.start_soon(run)
+        yield world
+        nursery.cancel_scope.cancel()
