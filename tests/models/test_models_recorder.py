@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,16 @@ from attrs import define, field
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from hip3.cli.record_cmd import record_market_data
+from hip3.cli.replay_cmd import detect
+from hip3.core.episodes import EpisodeCounter, Reference
+from hip3.exchange.exchange import Exchange
+from hip3.exchange.models.replay import open_replay
+from hip3.exchange.models.synthetic import SyntheticConfig, SyntheticSource
 from hip3.exchange.recording import Recording
-from hip3.io.recorder import RecorderError, RecordingWriter, RecordRequest, RecordSummary, describe, record
+from hip3.exchange.seam import BookChange
+from hip3.exchange.server import serve
+from hip3.io.clock import SystemClock
+from hip3.io.recorder import CHANNELS, RecorderError, RecordingWriter, RecordRequest, RecordSummary, describe, record
 
 BBO = '{"channel":"bbo","data":{"coin":"xyz:SNDK","time":1,"bbo":[{"px":"1520.8","sz":"1.0","n":1},null]}}'
 
@@ -219,6 +228,25 @@ def test_models_writer_does_not_replace_a_late_comer(tmp_path: Path) -> None:
         writer.close()
     assert frames_of(writer.part) == [BBO]
     assert (tmp_path / "r.gz").read_bytes() == b"precious"
+
+
+async def test_models_recorder_records_the_embedded_exchange(tmp_path: Path) -> None:
+    """SIM-1, SIM-3: what is recorded from the exchange over a real socket reads back and can be replayed as a market."""
+    out = tmp_path / "r.jsonl.gz"
+    exchange = Exchange(SyntheticSource(SyntheticConfig(coins=("xyz:SNDK",))), SystemClock())
+    summary = RecordSummary()
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(serve, exchange, "127.0.0.1", 0)
+        request = RecordRequest(f"ws://127.0.0.1:{port}/ws", ("xyz:SNDK",), CHANNELS, duration_s=1.5)
+        with RecordingWriter(out) as writer:
+            await record(request, writer, SystemClock(), summary)
+        nursery.cancel_scope.cancel()
+    assert summary.lost_connections == 0
+    assert summary.by_channel["subscriptionResponse"] == len(CHANNELS)
+    assert detect(Recording(out), EpisodeCounter(Reference.ORACLE, Decimal(11))).unreadable_frames == 0
+    replayed = open_replay(out)
+    assert any(isinstance(event, BookChange) for _, event in replayed.events())
+    assert replayed.listings()[1].universe[16].coin == "xyz:SNDK"
 
 
 async def test_models_recorder_full_disk_is_one_clear_error(tmp_path: Path) -> None:
