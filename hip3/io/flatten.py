@@ -147,6 +147,9 @@ class Flattener:
             orders, positions = self._orders.get(dex), self._positions.get(dex)
             left += [f"open orders of dex {name}: not known"] if orders is None else [_order_text(o) for o in orders]
             left += [f"positions of dex {name}: not known"] if positions is None else [_position_text(p) for p in positions]
+        wait_ms = target.quiet_after_ms - self.clock.wall_ms()
+        if wait_ms > 0:
+            left.append(f"an order in doubt: it may still be admitted for another {wait_ms} ms")
         return left
 
     # ---- rounds
