@@ -219,6 +219,13 @@ def test_the_size_is_clamped(touch_sz: str, sz: str) -> None:
     assert signal.sz == D(sz)
 
 
+def test_the_cap_holds_at_the_reference_of_a_buy() -> None:
+    """DET-3, CFG-5: bought at 900 against an oracle of 1000, the position is worth 1000: the cap is judged there."""
+    signal = signal_of(detector(), state("899.9", "900"))
+    assert signal is not None
+    assert signal.sz == D("0.049")
+
+
 def test_the_size_follows_alpha_and_the_factor() -> None:
     """DET-3: between the bounds the size is alpha * factor * touched size, in lots."""
     signal = signal_of(detector(attrs.evolve(PLAIN, max_order_notional_usd=D(10_000))), state("998.6", "998.7", sz="3"))

@@ -94,6 +94,21 @@ def test_a_market_has_one_closing_order_in_flight() -> None:
     assert desk.ledger.pending_close(SNDK.coin) is first
 
 
+def test_a_market_is_opening_until_its_last_entry_has_ended() -> None:
+    """EXIT-3: the end of an old entry, in doubt since before the flatten, says nothing about the one now in flight."""
+    desk = Desk()
+    old = desk.order(sz="0.10")
+    desk.apply(f.OrderDoubted(old.cloid, "no answer"), fills(fill(old, "0.04")))
+    close = desk.order(OrderSide.SELL, "0.04", reduce_only=True)
+    desk.apply(answer_filled(close, "0.04"), fills(fill(close, "0.04", start="0.04", tid=2)))
+    assert desk.position().state is PositionState.FLAT
+    entry = desk.order()
+    desk.apply(updates(update(old, "filled", sz="0.06")))
+    assert (old.is_pending, desk.position().state) == (False, PositionState.OPENING)
+    desk.apply(answer_refused(entry))
+    assert desk.position().state is PositionState.FLAT
+
+
 def test_a_refused_close_never_leaves_the_market_stuck() -> None:
     """EXIT-3: refused or partly filled, the next attempt may be made at once."""
     desk = Desk()
@@ -196,7 +211,8 @@ def test_a_reject_of_the_rest_keeps_what_was_executed() -> None:
     """ORD-1: an order that was hit in part and then refused is cancelled, not rejected; its fills stand."""
     desk = Desk()
     order = desk.order(sz="0.10")
-    desk.apply(fills(fill(order, "0.04")), updates(update(order, "iocCancelRejected", sz="0.06")))
+    found = desk.apply(fills(fill(order, "0.04")), updates(update(order, "iocCancelRejected", sz="0.06")))
+    assert kinds(found) == ["Filled", "OrderEnded"]
     assert (order.state, order.filled_sz, order.is_pending) == (OrderState.CANCELED, D("0.04"), False)
 
 

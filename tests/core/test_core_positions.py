@@ -204,6 +204,7 @@ def test_an_older_statement_is_no_correction() -> None:
     desk = Desk()
     desk.apply(fills(strange("0.10", start="0", time_ms=T0 + 100)))
     assert of_kind(desk.apply(account(time_ms=T0 + 50)), Corrected) == []
+    assert of_kind(desk.apply(account(held("0.10"), time_ms=T0 + 100)), Corrected) == [], "its own block is in it"
     assert desk.position().szi == D("0.10")
 
 

@@ -127,10 +127,10 @@ def test_row_9_requeued_work_is_at_the_head_with_the_same_ids() -> None:
     batch = tick(s)
     assert batch is not None
     assert [o.cloid for o in batch.orders] == [lost.orders[0].cloid, lost.orders[1].cloid, later.cloid]
-    first, second = cancel(), cancel()
-    s.enqueue_cancel(second)
-    s.requeue(Batch(cancels=(first,)))
-    assert tick(s, now=100) == Batch(cancels=(first, second))
+    first, second, third = cancel(), cancel(), cancel()
+    s.enqueue_cancel(third)
+    s.requeue(Batch(cancels=(first, second)))
+    assert tick(s, now=100) == Batch(cancels=(first, second, third))
 
 
 def test_row_10_a_tick_counts_nothing() -> None:
