@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from hip3.bot import Bot, exit_config
 from hip3.core.causes import Clears, ReasonCode, Severity
@@ -148,6 +148,7 @@ class App:
                 self.certificate = await self._flatten_or_give_up()
             except Exception as e:
                 self._failed(e)
+                await self._look_after_failure()
         if self.certificate is not None and self.certificate.flat:
             self._walk(LifecycleEvent.CANCELED, LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)
         else:
@@ -184,6 +185,14 @@ class App:
         self._say("gave_up", "a second signal: flattening is given up; asking the venue what is left")
         return await self._flattener().look(self._target(), LAST_LOOK_S)
 
+    async def _look_after_failure(self) -> None:
+        """The flatten itself broke: asks what is left, so that it is listed. Never raises; flat it is only if flattened."""
+        try:
+            seen = await self._flattener().look(self._target(), LAST_LOOK_S)
+            self.certificate = evolve(seen, flat=False)
+        except Exception as e:
+            self._failed(e)
+
     async def _flatten(self) -> FlatCertificate:
         """The one procedure, over its own REST client."""
         return await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
@@ -213,11 +222,13 @@ class App:
 
     def _quiet_after_ms(self) -> int:
         """Until when an entry in doubt may still be admitted, by our clock; 0 where none is."""
-        open_ended = (OrderState.SENT, OrderState.UNKNOWN)
+        # A live post's orders may have left even where the position task, dead by now, never booked them as sent.
+        doubtful = [o.intent for o in self.bot.ledger.orders.values() if o.state in (OrderState.SENT, OrderState.UNKNOWN)]
+        doubtful += [intent for post in self.bot.posts.live for intent in post.batch.orders]
         expiries = [
-            order.intent.expires_after_ms - self.bot.nonces.offset_ms + ABSENCE_MARGIN_MS
-            for order in self.bot.ledger.orders.values()
-            if order.state in open_ended and order.intent.expires_after_ms is not None
+            intent.expires_after_ms - self.bot.nonces.offset_ms + ABSENCE_MARGIN_MS
+            for intent in doubtful
+            if intent.expires_after_ms is not None
         ]
         return max(expiries, default=0)
 

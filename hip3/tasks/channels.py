@@ -94,9 +94,11 @@ class Mailbox(Generic[T]):
         except trio.WouldBlock:
             return None
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        while True:
-            yield await self._receive.receive()
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self  # a generator in its place would outlive a reader that crashes, and be closed by nobody
+
+    async def __anext__(self) -> T:
+        return await self._receive.receive()
 
 
 class Doorbell:
