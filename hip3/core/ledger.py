@@ -1,9 +1,9 @@
 """Our orders and positions: the one place that says what is pending, what is held, and what is in doubt.
 
 The position task applies facts; the executor may only `register` an order, in the same step in which the gates let it
-pass. What is *pending* in a market is derived from the orders that are not finished: there is no counter beside them
-that could drift (GATE-3). Quantities come from fills alone; an answer that reports a fill keeps its order pending until
-the fill itself has arrived.
+pass, and `mark_sent` it, in the step that hands over its bytes. What is *pending* in a market is derived from the orders
+that are not finished: there is no counter beside them that could drift (GATE-3). Quantities come from fills alone; an
+answer that reports a fill keeps its order pending until the fill itself has arrived.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hip3.core.orders import OrderIntent
 from hip3.core.trades import MarketPosition
 from hip3.fsm.order import ORDER_TABLE, TERMINAL, OrderEvent, OrderState
 from hip3.fsm.position import PositionEvent, PositionState
+from hip3.fsm.table import Refused
 
 # Finished orders stay addressable for late fills: the venue itself keeps about 2000 records (PROTOCOL 3).
 KEPT_FINISHED = 2000
@@ -121,7 +122,7 @@ class Ledger:
     def is_exposed(self) -> bool:
         return bool(self.orders) or any(p.szi != 0 for p in self.positions.values())
 
-    # ---- the executor's one step
+    # ---- the executor's two steps
 
     def register(self, intent: OrderIntent, signal: Signal | None = None) -> TrackedOrder:
         """Creates the order as PENDING, before it can be sent.
@@ -146,6 +147,20 @@ class Ledger:
                 position.signal = signal
         order = self.orders[key] = TrackedOrder(intent)
         return order
+
+    def mark_sent(self, cloid: ClientOrderId, at_ms: int) -> None:
+        """Its bytes are about to be handed to the socket: from here on silence is doubt.
+
+        A closing order may be sent again, also before the doubt about its first sending was booked; an entry may not.
+        Raises Refused, KeyError for an order that has ended or was never registered.
+        """
+        order = self.orders[cloid.value]
+        if order.state is not OrderState.PENDING:
+            if not order.intent.reduce_only:
+                raise Refused(ORDER_TABLE.name, order.state, OrderEvent.SEND, "an entry is never sent again")
+            self.move(order, OrderEvent.DOUBT, at_ms)
+        self.move(order, OrderEvent.SEND, at_ms)
+        order.sent_ms = at_ms
 
     # ---- the position task's steps
 

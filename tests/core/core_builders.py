@@ -93,7 +93,7 @@ class Desk:
         """A registered order, handed to the socket unless `sent` is False."""
         order = self.ledger.register(self.intent(side, sz, of=of, reduce_only=reduce_only, tif=tif))
         if sent:
-            self.apply(f.OrderSent(order.cloid, T0))
+            self.ledger.mark_sent(order.cloid, T0)
         return order
 
     def apply(self, *facts: f.Fact, now_ms: int = T0) -> list[Consequence]:

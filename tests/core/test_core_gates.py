@@ -15,6 +15,7 @@ from hip3.core import facts as f
 from hip3.core.gates import Caps, EntryView, Refusal, Verdict, check_entry, exposure_usd
 from hip3.core.ids import MarketSpec, OrderSide
 from hip3.core.orders import OrderOutcome, OutcomeKind
+from hip3.fsm.order import OrderState
 from tests.core.core_builders import MU, SNDK, T0, D, Desk, account, answer_filled, ctx, fill, fills, held, market, spec
 
 NOW = 5000
@@ -196,30 +197,27 @@ def test_pending_is_derived_from_the_orders() -> None:
     """GATE-3: registering makes the market pending, the order's end frees it; there is nothing else to roll back."""
     desk = Desk()
     order = desk.order(sent=False)
-    for fact in (f.OrderSent(order.cloid, T0), f.OrderDoubted(order.cloid, "no answer")):
+    for state in (OrderState.PENDING, OrderState.SENT, OrderState.UNKNOWN):
+        if state is OrderState.SENT:
+            desk.ledger.mark_sent(order.cloid, T0)
+        elif state is OrderState.UNKNOWN:
+            desk.apply(f.OrderDoubted(order.cloid, "no answer"))
+        assert order.state is state
         verdict = check_entry(SNDK.coin, D("0.02"), view(desk))
         assert verdict is not None
         assert verdict.refusal is Refusal.PENDING_ORDER_EXISTS
-        desk.apply(fact)
     desk.apply(f.OrderAbsent(order.cloid, "expired, unknown to the venue"))
     assert check_entry(SNDK.coin, D("0.02"), view(desk)) is None
 
 
-ENDS: dict[str, Callable[[Desk, Any], None]] = {
-    "dropped": lambda d, o: void(d.apply(f.OrderDropped(o.cloid, "queue full"))),
-    "refused": lambda d, o: void(
-        d.apply(f.OrderSent(o.cloid, T0), f.OrderAnswered(o.cloid, OrderOutcome(OutcomeKind.REFUSED, error="no"), T0))
-    ),
-}
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_a_refused_entry_frees_its_market_once(end: str) -> None:
+@pytest.mark.parametrize("sent", [False, True], ids=["dropped", "refused"])
+def test_a_refused_entry_frees_its_market_once(sent: bool) -> None:
     """GATE-3: whatever way an entry fails, the mark is gone, and a second failure of the same order changes nothing."""
     desk = Desk()
-    order = desk.order(sent=False)
-    ENDS[end](desk, order)
-    ENDS[end](desk, order)
+    order = desk.order(sent=sent)
+    refused = f.OrderAnswered(order.cloid, OrderOutcome(OutcomeKind.REFUSED, error="no"), T0)
+    for _ in range(2):
+        desk.apply(refused if sent else f.OrderDropped(order.cloid, "queue full"))
     assert check_entry(SNDK.coin, D("0.02"), view(desk)) is None
 
 

@@ -48,7 +48,7 @@ def test_an_order_is_registered_before_it_can_be_sent() -> None:
     desk = Desk()
     order = desk.order(sent=False)
     assert (order.state, desk.position().state) == (OrderState.PENDING, PositionState.OPENING)
-    desk.apply(f.OrderSent(order.cloid, T0 + 1))
+    desk.ledger.mark_sent(order.cloid, T0 + 1)
     assert (order.state, order.sent_ms) == (OrderState.SENT, T0 + 1)
     assert list(desk.ledger.pending(SNDK.coin)) == [order]
     assert desk.ledger.is_exposed
@@ -77,6 +77,36 @@ def test_a_refused_registration_leaves_nothing_behind() -> None:
     with pytest.raises(Refused):
         desk.order()
     assert list(desk.ledger.pending(SNDK.coin)) == [first]
+
+
+@pytest.mark.parametrize("seen", ["nothing", "doubt", "fill", "open", "doubt, fill"])
+def test_a_closing_order_may_be_sent_again(seen: str) -> None:
+    """POST-3: after a time-out the same order goes again, whatever of the first sending is booked by then."""
+    desk = Desk()
+    opened(desk)
+    close = desk.order(OrderSide.SELL, "0.10", reduce_only=True)
+    if "doubt" in seen:
+        desk.apply(f.OrderDoubted(close.cloid, "no answer"))
+    if "fill" in seen:
+        desk.apply(fills(fill(close, "0.04", start="0.10", tid=2)))
+    if "open" in seen:
+        desk.apply(updates(update(close, "open", sz="0.10")))
+    desk.ledger.mark_sent(close.cloid, T0 + 6000)
+    assert (close.state, close.sent_ms) == (OrderState.SENT, T0 + 6000)
+
+
+def test_an_entry_is_never_sent_again() -> None:
+    """POST-4, invariant 3: the second sending of an entry is refused in every state; an ended order has none to send."""
+    desk = Desk()
+    entry = desk.order(sz="0.10")
+    for fact in (None, f.OrderDoubted(entry.cloid, "no answer"), fills(fill(entry, "0.04"))):
+        if fact is not None:
+            desk.apply(fact)
+        with pytest.raises(Refused, match="never sent again"):
+            desk.ledger.mark_sent(entry.cloid, T0)
+    desk.apply(answer_refused(entry))
+    with pytest.raises(KeyError):
+        desk.ledger.mark_sent(entry.cloid, T0)
 
 
 def test_a_market_has_one_closing_order_in_flight() -> None:
@@ -252,7 +282,7 @@ def test_facts_about_orders_that_are_not_known_are_doubt() -> None:
     """ORD-2: a fact for an order that nobody registered is reported, never applied to another."""
     stranger = Desk().order()
     desk = Desk()
-    for fact in (f.OrderSent(stranger.cloid, T0), answer_filled(stranger, "0.02"), f.OrderAbsent(stranger.cloid, "x")):
+    for fact in (f.OrderDropped(stranger.cloid, "x"), answer_filled(stranger, "0.02"), f.OrderAbsent(stranger.cloid, "x")):
         assert kinds(desk.apply(fact)) == ["Doubted"]
     assert not desk.ledger.is_exposed
 
