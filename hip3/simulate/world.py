@@ -122,10 +122,15 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    settings: Settings, source: MarketSource, *, config: ExchangeConfig | None = None, faults: Faults | None = None
+    settings: Settings,
+    source: MarketSource,
+    *,
+    config: ExchangeConfig | None = None,
+    faults: Faults | None = None,
+    start_ms: int = START_MS,
 ) -> AsyncIterator[World]:
-    """Starts exchange and bot; the block may end before the bot does, which is then cancelled."""
-    clock, journal, stop = TrioClock.starting_at(START_MS), Journal(), Stop()
+    """Starts exchange and bot at the wall time `start_ms`; the block may end before the bot does, which is then cancelled."""
+    clock, journal, stop = TrioClock.starting_at(start_ms), Journal(), Stop()
     struck = faults if faults is not None else Faults()
     venue = make_paper(settings, source, clock, faults=struck, config=config)
     memory = InMemory(venue.exchange)

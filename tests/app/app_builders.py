@@ -84,6 +84,12 @@ class Script:
         self.events.append((at_ms, BookChange(coin, levels(bid, -1), levels(ask, 1))))
         return self
 
+    def pulse(self, end_s: int, *, coin: str = SNDK) -> Script:
+        """The calm quote with another size every 5 s: a quote that never changes is never sent again (PROTOCOL 2.3)."""
+        for second in range(5, end_s, 5):
+            self.quote(second * 1000 + 500, "599.9", "600.1", sz=f"10.{second}", coin=coin)
+        return self
+
     def depth(self, at_ms: int, bids: list[tuple[str, str]], asks: list[tuple[str, str]], *, coin: str = SNDK) -> Script:
         """The whole depth, `(px, sz)` best first."""
         sides = [tuple(Level(D(px), D(sz)) for px, sz in side) for side in (bids, asks)]
