@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
-import msgspec
+import msgpack
 from attrs import frozen
 
 from hip3.core.orders import CancelIntent, OrderIntent
@@ -282,7 +282,8 @@ def signable(action: Action) -> dict[str, object]:
 
 def pack(canonical: Action) -> bytes:
     """MessagePack of an action in the key order it has; integers take their minimal width (PROTOCOL 5.3)."""
-    return msgspec.msgpack.encode(canonical)
+    packed: bytes = msgpack.packb(canonical)
+    return packed
 
 
 def encode(action: Action) -> bytes:

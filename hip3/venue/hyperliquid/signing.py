@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 from attrs import frozen
-from eth_hash.auto import keccak
+from eth_hash.backends.pysha3 import keccak256 as keccak
 from eth_utils.address import to_checksum_address
 
 from hip3.venue.hyperliquid.actions import Action, pack, signable
