@@ -308,7 +308,7 @@ class Executor:
         frame = encode_post(post.id, signed)
         now = self.clock.wall_ms()
         for intent in sendable.orders:
-            self.facts.put(facts.OrderSent(intent.cloid, now))
+            self.ledger.mark_sent(intent.cloid, now)
         self.budget.spend(len(sendable.orders) + len(sendable.cancels))
         try:
             await self.link.send(frame)
