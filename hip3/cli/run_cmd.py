@@ -14,13 +14,14 @@ from typing import Annotated
 import trio
 from attrs import frozen
 from cyclopts import Parameter
+from rich.console import Console
 
 from hip3.app import App, stop_after
 from hip3.bot import Account
 from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.keys_cmd import terminal_passphrase
-from hip3.cli.printer import JournalReader
-from hip3.cli.status import LiveStatus
+from hip3.cli.printer import JournalReader, LogUnwritable
+from hip3.cli.status import LiveStatus, can_show
 from hip3.cli.summary import summary_lines, summary_object
 from hip3.core.journal import Journal
 from hip3.exchange.recording import RecordingError
@@ -114,6 +115,8 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
             process.cancel_scope.cancel()
     except* (PreflightRefused, PortBusy, NotLoopback, RecordingError) as group:
         code = _refused(EXIT_PREFLIGHT, str(_leaf(group)), as_json=options.as_json)
+    except* LogUnwritable as group:
+        code = _refused(EXIT_CONFIGURATION, str(_leaf(group)), as_json=options.as_json)
     except* StoppedEarly as group:
         message = f"stopped before anything was sent ({_leaf(group)})"
         print(f"hip3 run: {message}", file=sys.stderr)
@@ -155,26 +158,26 @@ async def _session(
     for line in describe(loaded, endpoints=Endpoints(reach.rest_url, ws_url), signer=signer, account=user):
         journal.note(clock.wall_ms(), "info", line.event, **dict(line.fields))
         print(line, file=out)
-    live = not options.plain and not options.as_json and sys.stdout.isatty()
-    reader = JournalReader(journal, log=options.log, plain=None if live else out)
+    reader = JournalReader(journal, clock, log=options.log, plain=None)
     display: LiveStatus | None = None
     process.start_soon(stop_after, options.duration_s, stop)
 
     def show(app: App) -> None:
         nonlocal display
-        if live:
-            display = LiveStatus(app.bot, app, reader)
-            process.start_soon(display.run)
-        else:
+        reader.count_filters(app.bot.detector.rejected)
+        if options.plain or options.as_json or not can_show(console := Console()):
+            reader.say_plain(out)
             process.start_soon(reader.run)
+            return
+        display = LiveStatus(app.bot, app, reader, console)
+        process.start_soon(display.run)
 
-    ended: Ended | None = None
     try:
         ended = await run_session(settings, reach, clock=clock, rng=random.Random(), journal=journal, stop=stop, on_app=show)
     finally:
         if display is not None:
             display.finish()
-        reader.poll()
+        reader.close()
     return _report(ended, loaded, options, notes)
 
 

@@ -1,0 +1,249 @@
+"""The end of a run: text for people, one object for machines (END-2, END-3, JRN-1).
+
+What is left at the venue comes first and loudly. Nothing is called flat without a certificate, and a mean never stands
+without its number of trades (JRN-3).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+
+from hip3.app import Outcome
+from hip3.bot import Bot
+from hip3.cli.words import (
+    EXIT_WORDS,
+    FILTER_WORDS,
+    bps_text,
+    clock_text,
+    duration_text,
+    printable,
+    px_text,
+    usd_text,
+    verdict_words,
+)
+from hip3.core import units
+from hip3.core.trades import Trade
+from hip3.io.flatten import FlatCertificate
+
+TRADES_SHOWN = 20
+NOT_ASKED = "not known: the venue was not asked what is left; treat the account as exposed and look at the venue"
+
+
+# ---- for people
+
+
+def summary_lines(bot: Bot, outcome: Outcome, *, notes: Sequence[str] = ()) -> str:
+    """The whole summary, lines joined. `notes` say what the market data were; times are UTC, money USD, edges bps."""
+    parts = [
+        _alarm(outcome),
+        _title(bot, outcome, notes),
+        _signals(bot),
+        _orders(bot),
+        _trades(bot, outcome),
+        _totals(bot),
+        _certificate(bot, outcome),
+    ]
+    return "\n".join(printable(line) for part in parts for line in part)
+
+
+def residual_of(outcome: Outcome) -> list[str]:
+    """What is left, one sentence each. An end that is not flat never gives an empty list."""
+    if outcome.flat:
+        return []
+    return list(outcome.residual) or [NOT_ASKED]
+
+
+def _alarm(outcome: Outcome) -> list[str]:
+    """Loud, and before all else: residual exposure, a flatten that was given up, an error."""
+    lines: list[str] = []
+    if not outcome.flat:
+        lines += ["!" * 72, "!!  NOT FLAT. Left at the venue:"]
+        lines += [f"!!    {text}" for text in residual_of(outcome)]
+        lines += ["!!  Close it by hand on the venue.", "!" * 72]
+    elif outcome.exit_code == 4:
+        lines.append("!!  Flattening was given up; the last look showed nothing left, but that is not verified.")
+    if outcome.error is not None:
+        lines.append(f"!!  Ended by an internal error: {_error_text(outcome.error)}")
+    return lines
+
+
+def _error_text(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
+def _title(bot: Bot, outcome: Outcome, notes: Sequence[str]) -> list[str]:
+    now = bot.io.clock.wall_ms()
+    return [
+        f"hip3 {bot.settings.network.value} {bot.settings.mode.value}: ran {duration_text(now - bot.started_ms)}, "
+        f"stopped: {outcome.stop_reason}, exit code {outcome.exit_code}",
+        *(f"  {note}" for note in notes),
+    ]
+
+
+def _signals(bot: Bot) -> list[str]:
+    book = bot.signal_book
+    verdicts = [f"{verdict_words(v)} {n}" for v, n in sorted(book.verdicts.items(), key=lambda item: -item[1])]
+    filtered: Counter[str] = Counter()
+    for counts in bot.detector.rejected.values():
+        filtered.update(counts)
+    lines = [f"signals   {book.count}" + (f": {', '.join(verdicts)}" if verdicts else "")]
+    if filtered:
+        words = [f"{FILTER_WORDS.get(name, name)} {n}" for name, n in filtered.most_common()]
+        lines.append(f"          evaluations without a signal: {', '.join(words)}")
+    return lines
+
+
+def _orders(bot: Bot) -> list[str]:
+    t = bot.tally
+    if bot.trader is None:
+        return []
+    rate = "no entry was sent" if t.fill_rate is None else f"fill rate {t.fill_rate:.0%}"
+    return [
+        f"orders    {t.orders}: entries {t.entries} (filled {t.entries_filled}, rejected {t.entries_rejected}, "
+        f"unresolved {t.entries_unresolved}; {rate}), closes {t.closes}; fills {t.fills}"
+    ]
+
+
+_COLUMNS = ("closed", "coin", "side", "size", "entry", "exit", "held s", "expected", "actual", "fees", "PnL", "why")
+_LEFT = frozenset({"coin", "side", "why"})
+
+
+def _trades(bot: Bot, outcome: Outcome) -> list[str]:
+    """The last trades as a table; edges in bps."""
+    trades = list(bot.trader.position.trades) if bot.trader else []
+    if not trades:
+        return []
+    rows = [_COLUMNS, *(_trade_row(t, bot, outcome.certificate) for t in trades[-TRADES_SHOWN:])]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(_COLUMNS))]
+    left = bot.tally.trades - (len(rows) - 1)
+    title = f"trades    {bot.tally.trades}" + (f", the last {len(rows) - 1}:" if left > 0 else ":")
+    return [title, *("  " + _aligned(row, widths) for row in rows)]
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = [
+        cell.ljust(width) if name in _LEFT else cell.rjust(width)
+        for name, cell, width in zip(_COLUMNS, row, widths, strict=True)
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _trade_row(trade: Trade, bot: Bot, certificate: FlatCertificate | None) -> tuple[str, ...]:
+    expected = trade.expected_edge_bps
+    return (
+        clock_text(trade.exit_ms),
+        trade.coin,
+        "long" if trade.side.is_buy else "short",
+        units.wire(trade.sz),
+        px_text(trade.entry_px),
+        px_text(trade.exit_px),
+        f"{trade.holding_ms / 1000:.1f}",
+        "-" if expected is None else bps_text(expected),
+        bps_text(trade.actual_edge_bps),
+        usd_text(trade.fees_usd),
+        usd_text(trade.pnl_usd, sign=True),
+        _exit_words(trade, bot, certificate),
+    )
+
+
+def _exit_words(trade: Trade, bot: Bot, certificate: FlatCertificate | None) -> str:
+    """Why it ended. A close that the executor did not send, within the final flatten, is the way out's."""
+    if trade.exit_reason == "unknown" and certificate is not None:
+        began = certificate.started_ms + bot.nonces.offset_ms  # the trade's time is the venue's
+        if trade.exit_ms >= began and any(f" {trade.coin} " in done for done in certificate.closed):
+            return EXIT_WORDS["shutdown"]
+    return EXIT_WORDS.get(trade.exit_reason, trade.exit_reason)
+
+
+def _totals(bot: Bot) -> list[str]:
+    t = bot.tally
+    if bot.trader is None:
+        return []
+    lines = []
+    expected, actual = t.mean_expected_edge_bps, t.mean_actual_edge_bps
+    if expected is not None and actual is not None:
+        lines.append(
+            f"edge      expected after the entry's fee {bps_text(expected)} bps, actual before fees {bps_text(actual)} bps, "
+            f"slippage {bps_text(expected - actual)} bps (means of n = {t.edge_trades})"
+        )
+    lines.append(
+        f"money     {t.trades} trades, {t.wins} won; volume {usd_text(t.volume_usd)} USD; "
+        f"fees {usd_text(t.fees_usd)} USD; PnL after fees {usd_text(t.pnl_usd, sign=True)} USD"
+    )
+    return lines
+
+
+def _certificate(bot: Bot, outcome: Outcome) -> list[str]:
+    """The flat certificate in words: what was asked of which dex and when, what was cancelled, closed, and is left."""
+    if bot.trader is None:
+        return ["flat      nothing was traded: mode = observation sends no order"]
+    c = outcome.certificate
+    if c is None:
+        return ["NOT FLAT  there is no flat certificate: " + NOT_ASKED]
+    verified = c.flat and outcome.exit_code != 4
+    head = "FLAT     " if verified else "NOT VERIFIED FLAT" if c.flat else "NOT FLAT "
+    lines = [
+        f"{head} certificate of {clock_text(c.started_ms)} to {clock_text(c.finished_ms)} UTC, the venue's own answers:"
+    ]
+    lines += [f"  asked {clock_text(a.at_ms)}  dex {a.dex or 'main'}, {a.what}: {a.answer}" for a in c.asked]
+    lines += [f"  cancelled  {text}" for text in c.cancelled] or ["  cancelled  nothing"]
+    lines += [f"  closed     {text}" for text in c.closed] or ["  closed     nothing"]
+    lines += [f"  problem    {text}" for text in c.problems]
+    lines += [f"  left       {text}" for text in c.residual] or ["  left       nothing"]
+    return lines
+
+
+# ---- for machines
+
+
+def summary_object(bot: Bot, outcome: Outcome, *, config_hash: str, notes: Sequence[str] = ()) -> dict[str, object]:
+    """What `--json` prints, ready for `json.dumps(..., sort_keys=True)`.
+
+    Money and edges are numbers rounded to six decimals for other tools; `pnl_usd_exact` is the ledger's own decimal.
+    Rates and edges are null where there was nothing to take a mean of.
+    """
+    t = bot.tally
+    return {
+        "run_id": bot.run_id,
+        "config_hash": config_hash,
+        "network": bot.settings.network.value,
+        "mode": bot.settings.mode.value,
+        "notes": list(notes),
+        "markets": list(bot.coins),
+        "duration_ms": bot.io.clock.wall_ms() - bot.started_ms,
+        "stop_reason": outcome.stop_reason,
+        "exit_code": outcome.exit_code,
+        "error": None if outcome.error is None else _error_text(outcome.error),
+        "flat": outcome.flat,
+        "residual": residual_of(outcome),
+        "certificate": None if outcome.certificate is None else outcome.certificate.as_dict(),
+        "signals": bot.signal_book.count,
+        "verdicts": dict(bot.signal_book.verdicts),
+        "detector_rejected": {coin: dict(counts) for coin, counts in bot.detector.rejected.items()},
+        "orders": t.orders,
+        "entries": t.entries,
+        "entries_filled": t.entries_filled,
+        "entries_rejected": t.entries_rejected,
+        "entries_unresolved": t.entries_unresolved,
+        "closes": t.closes,
+        "fills": t.fills,
+        "trades": t.trades,
+        "wins": t.wins,
+        "fill_rate": _number(t.fill_rate),
+        "edge_trades": t.edge_trades,
+        "expected_edge_bps": _number(t.mean_expected_edge_bps),
+        "actual_edge_bps": _number(t.mean_actual_edge_bps),
+        "volume_usd": _number(t.volume_usd),
+        "fees_usd": _number(t.fees_usd),
+        "pnl_usd": _number(t.pnl_usd),
+        "pnl_usd_exact": format(t.pnl_usd, "f"),
+    }
+
+
+def _number(value: Decimal | None) -> float | None:
+    """For display by other tools only; nothing of it comes back to the wire (TYP-1)."""
+    return None if value is None else round(float(value), 6)

@@ -1,0 +1,282 @@
+"""Words for people: numbers, times, verdicts and journal notes as one reads them. Text in, text out; nothing is decided.
+
+Names of the code (events, verdicts, filters) get their words here and nowhere else, so that the live status, the plain
+lines and the summary say the same. What has no words yet is shown as it is, never left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from hip3.core import units
+from hip3.core.gates import Refusal
+from hip3.core.journal import Note
+from hip3.fsm.lifecycle import LifecycleState
+
+NAMED_IN_A_MINUTE = 6
+"""Counts named in the line of a minute, the largest first; the log has them all."""
+
+# ---- numbers and times as people read them
+
+
+def px_text(value: Decimal) -> str:
+    """A price as the venue writes it; an average is cut to six significant figures, one more than a price has."""
+    decimals = max(0, units.MAX_SIGNIFICANT_FIGURES - value.adjusted()) if value else 0
+    return units.wire(round(value, decimals))
+
+
+def usd_text(value: Decimal, *, sign: bool = False) -> str:
+    """USD with four decimals below 10, with two from there on."""
+    rounded = round(value, 4 if abs(value) < 10 else 2) + 0  # adding zero makes minus zero plain zero
+    return f"{rounded:{'+' if sign else ''},f}"
+
+
+def size_text(value: Decimal) -> str:
+    """A size of the book with three significant figures, thousands as `k`: `0.407`, `16.8`, `12.3k`."""
+    for unit, suffix in ((Decimal(1_000_000), "M"), (Decimal(1000), "k")):
+        if value >= unit:
+            return units.wire(round(value / unit, max(0, 2 - (value / unit).adjusted()))) + suffix
+    return units.wire(round(value, max(0, 2 - value.adjusted()))) if value else "0"
+
+
+def bps_text(value: Decimal, *, sign: bool = True) -> str:
+    """Basis points with one decimal."""
+    return f"{round(value, 1) + 0:{'+' if sign else ''}f}"
+
+
+def clock_text(wall_ms: int) -> str:
+    """`HH:MM:SS` of the day, UTC."""
+    return datetime.fromtimestamp(wall_ms // 1000, UTC).strftime("%H:%M:%S")
+
+
+def iso_text(wall_ms: int) -> str:
+    """ISO 8601 with milliseconds, UTC: `2026-01-01T00:00:00.050Z`."""
+    return f"{datetime.fromtimestamp(wall_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{wall_ms % 1000:03d}Z"
+
+
+def duration_text(ms: int) -> str:
+    """`42s`, `3m 05s` or `2h 03m 05s`."""
+    minutes, seconds = divmod(ms // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m {seconds:02d}s"
+    return f"{minutes}m {seconds:02d}s" if minutes else f"{seconds}s"
+
+
+def age_text(ms: int) -> str:
+    """An age in its largest whole unit: `9s`, `5m`, `2h`."""
+    seconds = max(0, ms) // 1000
+    if seconds < 60:
+        return f"{seconds}s"
+    return f"{seconds // 60}m" if seconds < 3600 else f"{seconds // 3600}h"
+
+
+def printable(text: str) -> str:
+    """Text of others without control characters: the venue's words must not steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+# ---- notes in words
+
+REFUSED_WORDS: dict[Refusal, str] = {
+    Refusal.HARD_STOP: "entries are stopped",
+    Refusal.NOT_READY: "not ready",
+    Refusal.MAX_POSITION_PER_MARKET: "over the market cap",
+    Refusal.MAX_POSITION_TOTAL: "over the total cap",
+    Refusal.ALREADY_HAS_POSITION: "position already open",
+    Refusal.PENDING_ORDER_EXISTS: "order in flight",
+    Refusal.DAILY_TRADE_LIMIT: "daily trade limit",
+    Refusal.BUDGET_EXHAUSTED: "action budget used up",
+    Refusal.QUEUE_FULL: "order queue full",
+    Refusal.INFLIGHT_FULL: "too many posts in flight",
+}
+
+FILTER_WORDS: dict[str, str] = {
+    "one_sided": "one-sided book",
+    "stale_bbo": "quote too old",
+    "stale_reference": "reference too old",
+    "direction": "reference moved the other way",
+    "dedup": "same dislocation as before",
+    "lot_above_cap": "one lot is over the cap",
+    "thin_book": "too little at the touch",
+    "below_venue_minimum": "below the venue's minimum",
+}
+"""The detector's own names of what it did not signal."""
+
+EXIT_WORDS: dict[str, str] = {
+    "time_stop": "time stop",
+    "halt": "halt",
+    "shutdown": "way out",
+    "unknown": "not by the executor",
+}
+"""Reasons of a trade's end. `unknown` is a close that no order of the executor explains: a flatten, or someone else."""
+
+_ACCEPTED = {"Queued": "accepted", "QueuedDegraded": "accepted, queue is filling"}
+
+SENTENCES: dict[str, str] = {
+    "ready_trading": "READY: market data, orders, fills and positions are known",
+    "not_ready": "not READY, missing: {missing}",
+    "safety_mode": "{before} -> {after}: {reason} ({message})",
+    "way_out": "{step}: {what}",
+    "signal": "{coin}: {side} signal, {sz} at {px}, edge {edge_bps} bps against a cost of {cost_bps}",
+    "order_enqueued": "{coin}: order {cloid} queued",
+    "order_sent": "{coin}: sent {side} {sz} at {px}, order {cloid}",
+    "action_signed": "post {post} signed: {type}, nonce {nonce}",
+    "order_filled": "{coin}: order {cloid} filled, {filled}",
+    "order_canceled": "{coin}: order {cloid} cancelled, {filled} filled",
+    "order_rejected": "{coin}: order {cloid} refused by the venue",
+    "order_expired": "{coin}: order {cloid} never reached the book",
+    "action_rejected": "{coin}: order {cloid} refused: {error}",
+    "fill": "{coin}: {side} {sz} filled at {px}, fee {fee} USD",
+    "position_closed": "{coin}: closed ({exit_reason}), {pnl_usd} USD after fees",
+    "position_corrected": "{coin}: position corrected from {ours} to the venue's {venue}",
+    "time_stop_triggered": "{coin}: time stop, held for {age_ms}, closing",
+    "flatten_triggered": "{coin}: closing ({reason})",
+    "reduce_only_enqueued": "{coin}: close of {sz} queued at {px} or better, order {cloid}",
+    "reduce_only_queue_full": "{coin}: the queue of closing orders is full; the next look asks again",
+    "close_unpriced": "{coin}: cannot be closed: {why}",
+    "flatten_failed": "{coin}: {szi} still open after {age_ms}; closing goes on",
+    "in_doubt": "in doubt: {subject}: {why}",
+    "doubt_answered": "doubt resolved: order {cloid} is {status}",
+    "doubt_absent": "doubt resolved: order {cloid} never was at the venue ({proof})",
+    "doubt_unanswered": "order {cloid} still in doubt after {tries} questions: {error}",
+    "order_send_failure": "{coin}: an entry could not be sent, {in_a_row} in a row: {why}",
+    "send_failure": "post {post} failed: {why}",
+    "mark_released": "{coin}: order {cloid} was taken back before it was sent: {reason}",
+    "market_excluded": "{coin}: left out until it has data: {missing}",
+    "market_included": "{coin}: has data, taken in",
+    "account_unread": "the account could not be read: {error}",
+    "service_unread": "budget and clock could not be read: {error}",
+    "clock_skew": "the clock is {offset_ms} ms from the venue's",
+    "user_fills_snapshot": "fills so far are known: {count}",
+    "open_orders_loaded": "open orders at the venue: {count}",
+    "ws_connected": "{link} link connected",
+    "ws_lost": "{link} link lost: {reason}",
+    "subscribed": "{link} link: {channel} {coin} subscribed",
+    "channel_error": "{link} link: the venue says: {text}",
+    "frame_unreadable": "{link} link: a frame could not be read: {error}",
+    "subscribe_unacknowledged": "{link} link: not acknowledged: {missing}",
+    "task_crashed": "a task crashed, leaving: {error}",
+    "display_failed": "the live display failed; trading goes on: {error}",
+    "log_unwritable": "the log cannot be written; trading goes on, notes are lost: {error}",
+    "output_lost": "the output cannot be written; trading goes on: {error}",
+    "notes_dropped": "{count} notes were dropped: their reader did not keep up",
+}
+
+
+def sentence(note: Note) -> str:
+    """One line of plain words for a note; an event without words of its own is its name and fields."""
+    special = SPECIAL.get(note.event)
+    if special is not None:
+        return printable(special(note.fields))
+    template = SENTENCES.get(note.event)
+    shown = {name: _shown(name, value) for name, value in note.fields.items()}
+    try:
+        text = template.format_map(shown) if template is not None else None
+    except KeyError:  # the note carries other fields than its words expect: show what it has
+        text = None
+    if text is None:
+        text = f"{note.event}: " + ", ".join(f"{name} {value}" for name, value in shown.items())
+    return printable(" ".join(text.split()))  # a field may be empty
+
+
+def verdict_words(verdict: str, detail: str = "") -> str:
+    """`Rejected(MaxPositionTotal)` and its numbers in words; an unknown verdict stays as it is."""
+    if verdict in _ACCEPTED:
+        return _ACCEPTED[verdict]
+    refusal = refusal_of(verdict)
+    if refusal is None:
+        return verdict
+    words = REFUSED_WORDS[refusal]
+    return f"{words} ({detail})" if detail else words
+
+
+def refusal_of(verdict: str) -> Refusal | None:
+    """The refusal named in a verdict's text; None where it was accepted."""
+    name = verdict.partition("(")[2].rstrip(")")
+    return next((r for r in Refusal if r.value == name), None)
+
+
+def _judged(fields: Mapping[str, object]) -> str:
+    coin, verdict, detail = fields.get("coin"), str(fields.get("verdict", "")), str(fields.get("detail", ""))
+    if verdict in _ACCEPTED:
+        return f"{coin}: signal {_ACCEPTED[verdict]}, order {_shown('cloid', detail)}"
+    return f"{coin}: not traded, {verdict_words(verdict, detail.removeprefix(f'{coin}: '))}"
+
+
+def _moved(fields: Mapping[str, object]) -> str:
+    szi, entry = fields.get("szi"), fields.get("entry_px")
+    if not szi:
+        return f"{fields.get('coin')}: flat"
+    return f"{fields.get('coin')}: position {_shown('szi', szi)}, entry {_shown('px', entry)}"
+
+
+def _stepped(fields: Mapping[str, object]) -> str:
+    after = str(fields.get("after", ""))
+    words = LifecycleState[after].value if after in LifecycleState.__members__ else "?"
+    return f"{after}: {words}"
+
+
+def _halted(fields: Mapping[str, object]) -> str:
+    left = fields.get("residual")
+    if fields.get("flat"):
+        return "HALT: the venue shows no order and no position; waiting for the operator"
+    return f"HALT: not flat yet: {'; '.join(map(str, left)) if isinstance(left, Iterable) else left}"
+
+
+def _answered(fields: Mapping[str, object]) -> str:
+    words = "refused" if fields.get("refused") else "answered"
+    return f"post {fields.get('post')} {words}{' late' if fields.get('late') else ''}"
+
+
+def _not_traded(fields: Mapping[str, object]) -> str:
+    """The counts of a minute: signals that the gates refused, then what gave no signal at all."""
+    refused = _largest(fields.get("refused"), verdict_words)
+    filtered = _largest(fields.get("filtered"), lambda name: FILTER_WORDS.get(name, name))
+    parts = [f"signals refused: {refused}"] if refused else []
+    parts += [f"evaluations without a signal: {filtered}"] if filtered else []
+    return f"last minute, {'; '.join(parts)}"
+
+
+def _largest(counts: object, words: Callable[[str], str]) -> str:
+    """`coin words xN` of the largest counts in a map of coins to reasons to counts; the rest in one number."""
+    whole = counts if isinstance(counts, dict) else {}
+    flat = [(n, f"{coin} {words(why)}") for coin, whys in whole.items() for why, n in whys.items()]
+    flat.sort(key=lambda item: -item[0])
+    rest = sum(n for n, _ in flat[NAMED_IN_A_MINUTE:])
+    return ", ".join([f"{what} x{n}" for n, what in flat[:NAMED_IN_A_MINUTE]] + ([f"other x{rest}"] if rest else []))
+
+
+SPECIAL: dict[str, Callable[[Mapping[str, object]], str]] = {
+    "signal_judged": _judged,
+    "position_updated": _moved,
+    "lifecycle": _stepped,
+    "halt_flatten": _halted,
+    "not_traded": _not_traded,
+    "post_response": _answered,
+    "repeated": lambda fields: "last minute, again: " + ", ".join(f"{what} x{n}" for what, n in fields.items()),
+}
+
+
+def _shown(name: str, value: object) -> str:
+    """A field for people: edges with one decimal, money with four, our order ids by their number."""
+    if isinstance(value, Decimal):
+        if name.endswith("_bps"):
+            return bps_text(value, sign=name != "cost_bps")
+        if name.endswith("_usd"):
+            return usd_text(value, sign=True)
+        return px_text(value) if name.endswith("px") else units.wire(value)
+    text = "" if value is None else str(value)
+    if name == "cloid" and len(text) == 34 and text.startswith("0x"):
+        return f"#{int(text[26:], 16)}"
+    if name == "side":
+        return text.lower()
+    if name == "exit_reason":
+        return EXIT_WORDS.get(text, text)
+    if name == "age_ms" and isinstance(value, int):
+        return f"{value / 1000:.1f} s"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "nothing"
+    return text
