@@ -112,7 +112,7 @@ def make_kit(**config: Any) -> Kit:
     return kit
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_kit() -> Callable[..., Kit]:
     """Makes an engine; keyword arguments are fields of ExchangeConfig."""
     return make_kit
@@ -183,13 +183,13 @@ def new_exchange(trader: Trader) -> Callable[..., Exchange]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wire_order() -> Callable[..., dict[str, Any]]:
     """Makes an order of the wire: `wire_order("buy", "601", "0.1", tif="Ioc")`."""
     return order
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wire_book() -> Callable[..., BookChange]:
     """Makes a BookChange from pairs of text."""
     return book
