@@ -15,6 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from hip3.bot import Bot, exit_config
 from hip3.core.causes import Clears, ReasonCode, Severity
+from hip3.core.exits import ExitReason
 from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
@@ -150,13 +151,19 @@ class App:
                 self._failed(e)
                 await self._look_after_failure()
         if self.certificate is not None and self.certificate.flat:
-            self._walk(LifecycleEvent.CANCELED, LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)
+            self._cancelled()
+            self._walk(LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)
         else:
             self._walk(LifecycleEvent.GAVE_UP)
 
     def _walk(self, *events: LifecycleEvent) -> None:
         for event in events:
             self.bot.lifecycle.fire(event)
+
+    def _cancelled(self) -> None:
+        """Nothing rests any more: positions are what is left to do."""
+        if self.bot.lifecycle.state is LifecycleState.CANCELING:
+            self._walk(LifecycleEvent.CANCELED)
 
     async def _settle(self, most_s: float) -> None:
         """Lets posts in flight be answered: what they did is then known to the ledger and not only to the venue."""
@@ -195,6 +202,9 @@ class App:
 
     async def _flatten(self) -> FlatCertificate:
         """The one procedure, over its own REST client."""
+        reason = ExitReason.SHUTDOWN if self._leaving else ExitReason.HALT
+        for position in self.bot.ledger.held():
+            position.exit_reason = reason.value
         return await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
 
     def _flattener(self) -> Flattener:
@@ -233,6 +243,8 @@ class App:
         return max(expiries, default=0)
 
     def _say(self, word: str, sentence: str) -> None:
+        if word == "close":
+            self._cancelled()
         self.progress.append((self.bot.io.clock.wall_ms(), word, sentence))
         self.bot.note("info", "way_out", step=word, what=sentence)
 
