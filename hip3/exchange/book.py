@@ -6,8 +6,9 @@ better place is unknown, and the worse assumption does not flatter. Refuses to k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import islice
 
 from attrs import define, frozen
 
@@ -59,13 +60,6 @@ class DepthLevel:
     n: int
 
 
-@define
-class _External:
-    px: Decimal
-    stated: Decimal
-    left: Decimal
-
-
 def _better(side: OrderSide, a: Decimal, b: Decimal) -> bool:
     return a > b if side.is_buy else a < b
 
@@ -79,40 +73,43 @@ class Book:
     """Both sides; `side` always names the side that rests."""
 
     def __init__(self) -> None:
-        self._external: dict[OrderSide, list[_External]] = {OrderSide.BUY: [], OrderSide.SELL: []}
+        self._external: dict[OrderSide, tuple[Level, ...]] = {OrderSide.BUY: (), OrderSide.SELL: ()}
+        self._taken: dict[OrderSide, dict[Decimal, Decimal]] = {OrderSide.BUY: {}, OrderSide.SELL: {}}
         self._resting: dict[OrderSide, list[Order]] = {OrderSide.BUY: [], OrderSide.SELL: []}
         self.hidden: OrderSide | None = None
         """A side whose external depth is gone for as long as this says so (the one-sided book of SIM-4)."""
 
-    def replace_external(self, bids: Iterable[Level], asks: Iterable[Level]) -> None:
+    def replace_external(self, bids: tuple[Level, ...], asks: tuple[Level, ...]) -> None:
         """The source's new depth. A level whose stated size did not change keeps what was taken from it."""
         for side, levels in ((OrderSide.BUY, bids), (OrderSide.SELL, asks)):
-            before = {level.px: level for level in self._external[side]}
-            after = []
-            for level in levels:
-                old = before.get(level.px)
-                left = old.left if old is not None and old.stated == level.sz else level.sz
-                after.append(_External(level.px, level.sz, left))
-            self._external[side] = after
+            taken = self._taken[side]
+            if taken:  # rare: most of the depth is never touched by our accounts
+                before = {level.px: level.sz for level in self._external[side]}
+                same = {level.px for level in levels if before.get(level.px) == level.sz}
+                self._taken[side] = {px: sz for px, sz in taken.items() if px in same}
+            self._external[side] = levels
 
     def take_external(self, side: OrderSide, px: Decimal, sz: Decimal) -> None:
         """Removes `sz` from the external level at `px`; it must be there."""
-        for level in self._external[side]:
-            if level.px == px:
-                if level.left < sz:
-                    raise ValueError(f"{sz} taken at {px}, where {level.left} is left")
-                level.left -= sz
-                return
-        raise ValueError(f"no external level at {px}")
+        left = next((left for at, left in self._quoted(side) if at == px), ZERO)
+        if left < sz:
+            raise ValueError(f"{sz} taken at {px}, where {left} is left")
+        self._taken[side][px] = self._taken[side].get(px, ZERO) + sz
 
-    def _quoted(self, side: OrderSide) -> list[_External]:
-        return [] if side is self.hidden else self._external[side]
+    def _quoted(self, side: OrderSide) -> Iterator[tuple[Decimal, Decimal]]:
+        """External price and size left, best first, empty levels left out."""
+        if side is self.hidden:
+            return
+        taken = self._taken[side]
+        for level in self._external[side]:
+            left = level.sz - taken[level.px] if level.px in taken else level.sz
+            if left > 0:
+                yield level.px, left
 
     def first_external(self, side: OrderSide) -> Quote | None:
         """The best external level with anything left."""
-        for level in self._quoted(side):
-            if level.left > 0:
-                return Quote(level.px, level.left, None)
+        for px, left in self._quoted(side):
+            return Quote(px, left, None)
         return None
 
     def first_resting(self, side: OrderSide) -> Order | None:
@@ -136,15 +133,12 @@ class Book:
 
     def depth(self, side: OrderSide, levels: int) -> list[DepthLevel]:
         """The best `levels` prices of a side, external and ours summed."""
-        sizes: dict[Decimal, tuple[Decimal, int]] = {}
-        for level in self._quoted(side):
-            if level.left > 0:
-                sizes[level.px] = (level.left, 1)
+        sizes = {px: (left, 1) for px, left in islice(self._quoted(side), levels)}
         for order in self._resting[side]:
             sz, n = sizes.get(order.px, (ZERO, 0))
             sizes[order.px] = (sz + order.sz, n + 1)
-        ranked = sorted(sizes.items(), reverse=side.is_buy)[:levels]
-        return [DepthLevel(px, sz, n) for px, (sz, n) in ranked]
+        ranked = sorted(sizes.items(), reverse=side.is_buy) if self._resting[side] else list(sizes.items())
+        return [DepthLevel(px, sz, n) for px, (sz, n) in ranked[:levels]]
 
     def add(self, order: Order) -> None:
         """Rests an order behind those of its price."""

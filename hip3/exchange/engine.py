@@ -82,6 +82,7 @@ class Engine:
     def __init__(self, directory: Directory, config: ExchangeConfig, world: World) -> None:
         self.state = State(directory, config, world)
         self._retired_agents: set[str] = set()
+        self._one_sided: set[str] = set()
 
     def begin_block(self, now_ms: int) -> None:
         """Starts a block at `now_ms` (Unix ms), which must not go back; runs the dead-man switches that are due."""
@@ -89,14 +90,20 @@ class Engine:
         if now_ms < state.now_ms:
             raise ValueError(f"block time went back from {state.now_ms} to {now_ms}")
         state.now_ms = now_ms
-        for market in state.directory.by_asset.values():
-            market.book.hidden = state.world.one_sided.get(market.coin)
+        self._hide_sides()
         for account in state.accounts.values():
             due = account.scheduled_cancel_ms
             if due is not None and due <= now_ms:
                 account.scheduled_cancel_ms = None
                 for order in list(account.open.values()):
                     state.end(order, "scheduledCancel")
+
+    def _hide_sides(self) -> None:
+        """Makes the one-sided books of the world so, and those that were it whole again."""
+        missing = self.state.world.one_sided
+        for coin in self._one_sided | missing.keys():
+            self.state.directory.by_coin[coin].book.hidden = missing.get(coin)
+        self._one_sided = set(missing)
 
     def apply(self, event: SourceEvent) -> None:
         """What the outside world did. Raises ValueError for a coin that is not listed."""

@@ -14,7 +14,7 @@ from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.effects import Effect, Filled, NonUserCanceled, OrderChanged, Traded
 from hip3.exchange.info import Info
 from hip3.exchange.outbox import Frame
-from hip3.exchange.payloads import bbo_pair, fill_row, order_update_row, trade_row
+from hip3.exchange.payloads import Touch, bbo_pair, fill_row, order_update_row, touch_of, trade_row
 from hip3.exchange.state import State
 from hip3.exchange.subscriptions import Subscription, frame, state_frame
 
@@ -40,7 +40,7 @@ class Hub:
         self._state = state
         self._info = info
         self._config = config
-        self._last_bbo: dict[str, Any] = {}
+        self._last_bbo: dict[str, Touch] = {}
         self._pushed_ms: dict[str, int] = {}
         self.sessions: list[Subscriber] = []
 
@@ -103,10 +103,10 @@ class Hub:
         for coin in wanted:
             if coin is None:
                 continue
-            pair = bbo_pair(self._state.directory.by_coin[coin].book)
-            if pair != self._last_bbo.get(coin):
-                self._last_bbo[coin] = pair
-                changed[coin] = {"coin": coin, "time": self._state.now_ms, "bbo": pair}
+            touch = touch_of(self._state.directory.by_coin[coin].book)
+            if touch != self._last_bbo.get(coin):
+                self._last_bbo[coin] = touch
+                changed[coin] = {"coin": coin, "time": self._state.now_ms, "bbo": bbo_pair(touch)}
         return changed
 
     def _facts(self, effects: Sequence[Effect]) -> dict[tuple[str, str], str]:

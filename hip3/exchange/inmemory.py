@@ -50,6 +50,7 @@ class InMemory:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._routes = Routes(exchange)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -79,7 +80,7 @@ class InMemory:
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """For `httpx.AsyncClient(transport=..., base_url="http://exchange.invalid")`."""
-        return _HttpTransport(Routes(self._exchange))
+        return _HttpTransport(self._routes)
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         async with trio.open_nursery() as nursery:

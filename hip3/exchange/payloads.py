@@ -27,10 +27,18 @@ def level_row(level: DepthLevel) -> JsonObject:
     return {"px": number(level.px), "sz": number(level.sz), "n": level.n}
 
 
-def bbo_pair(book: Book) -> list[JsonObject | None]:
+Touch = tuple[DepthLevel | None, DepthLevel | None]
+
+
+def touch_of(book: Book) -> Touch:
+    """Best bid and ask level, None where a side is empty."""
+    bids, asks = book.depth(OrderSide.BUY, 1), book.depth(OrderSide.SELL, 1)
+    return (bids[0] if bids else None, asks[0] if asks else None)
+
+
+def bbo_pair(touch: Touch) -> list[JsonObject | None]:
     """`[bid, ask]`, null where a side is empty."""
-    sides = (book.depth(side, 1) for side in (OrderSide.BUY, OrderSide.SELL))
-    return [level_row(levels[0]) if levels else None for levels in sides]
+    return [level_row(level) if level is not None else None for level in touch]
 
 
 def l2_book(market: Market, time_ms: int, *, fast: bool = False) -> JsonObject:

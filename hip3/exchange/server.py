@@ -92,9 +92,13 @@ class _StarletteTransport:
 
     async def receive_text(self) -> str:
         try:
-            return await self._websocket.receive_text()
-        except (WebSocketDisconnect, KeyError, RuntimeError):  # KeyError: a binary message
+            message = await self._websocket.receive()
+        except RuntimeError:  # Starlette's word for a connection that is over
             raise TransportClosed from None
+        text = message.get("text")
+        if not isinstance(text, str):  # a disconnect, or bytes, which the venue does not take
+            raise TransportClosed
+        return text
 
     async def close(self) -> None:
         try:

@@ -19,6 +19,7 @@ from hip3.exchange.payloads import (
     fill_row,
     l2_book,
     open_order_row,
+    touch_of,
     trade_row,
 )
 from hip3.exchange.requests import parse_address
@@ -128,7 +129,7 @@ def _state_data(subscription: Subscription, info: Info, state: State) -> Any:
         market = state.directory.by_coin[subscription.coin]
         match kind:
             case "bbo":
-                return {"coin": market.coin, "time": now_ms, "bbo": bbo_pair(market.book)}
+                return {"coin": market.coin, "time": now_ms, "bbo": bbo_pair(touch_of(market.book))}
             case "l2Book":
                 return l2_book(market, now_ms, fast=subscription.fast)
             case "activeAssetCtx":

@@ -74,13 +74,19 @@ class Session:
 
     def push(self, subscription: Subscription, message: Frame) -> None:
         if subscription.key in self.subscriptions:
-            self._outbox.put(message)
+            self._put(message)
+
+    def _put(self, message: Frame) -> None:
+        self._outbox.put(message)
+        if self._outbox.overflowed and not self._cut.is_set():  # the writer may be stuck, so it cannot be told
+            self._exchange.note("a slow client's outbox overflowed; its session is closed")
+            self.cut()
 
     def _say(self, channel: str, data: Any = None) -> None:
         body: JsonObject = {"channel": channel}
         if data is not None:
             body["data"] = data
-        self._outbox.put(Frame(channel, dump(body)))
+        self._put(Frame(channel, dump(body)))
 
     async def _write(self) -> None:
         while (message := await self._outbox.take()) is not None:
@@ -99,11 +105,10 @@ class Session:
                     message = Frame(message.channel, body)
             await self._transport.send_text(message.text)
             self._sent_ms = self._exchange.elapsed_ms()
-        self._exchange.note("a slow client's outbox overflowed; its session is closed")
 
     def _resend_later(self, message: Frame, delay_ms: int) -> None:
         late = Frame(message.channel, message.text, key=None, spared=True)
-        self._exchange.call_later(delay_ms, lambda: self._outbox.put(late))
+        self._exchange.call_later(delay_ms, lambda: self._put(late))
 
     async def _watch_idle(self) -> None:
         """Returns when nothing was sent for `ws_idle_close_ms`."""
@@ -177,7 +182,7 @@ class Session:
             history_frame(subscription, state),
         ):
             if message is not None:
-                self._outbox.put(message)
+                self._put(message)
 
     def _on_post(self, message: JsonObject) -> None:
         post_id, request = message.get("id"), message.get("request")
@@ -222,7 +227,7 @@ class Session:
 
     def _post(self, post_id: int, response: str) -> None:
         text = f'{{"channel":"post","data":{{"id":{post_id},"response":{response}}}}}'
-        self._outbox.put(Frame("post", text))
+        self._put(Frame("post", text))
 
 
 async def _until_over(part: Any, scope: trio.CancelScope) -> None:

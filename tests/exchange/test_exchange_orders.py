@@ -179,6 +179,29 @@ def test_open_interest_cap_stops_increases_only(kit: Kit) -> None:
     assert error == {"error": "Order would increase open interest while open interest is capped asset=110004"}
 
 
+def test_at_the_cap_flips_and_prices_beyond_the_oracle_are_refused(kit: Kit, wire_book: Callable[..., BookChange]) -> None:
+    """SIM-2: a holder at the cap may reduce, but not flip and not chase the price; reduce-only always may."""
+    kit.engine.apply(CtxChange("xyz:CAPPED", open_interest=D(1)))
+    kit.place(kit.a, "buy", "201", "1", asset=110_004)
+    kit.engine.apply(CtxChange("xyz:CAPPED", open_interest=D(5)))
+    flip = kit.place(kit.a, "sell", "199", "3", asset=110_004)["error"]
+    assert flip == "Order would increase open interest while open interest is capped asset=110004"
+    chase = kit.place(kit.a, "sell", "199", "0.5", asset=110_004)["error"]
+    assert chase == "Order rejected due to price more aggressive than oracle while at open interest cap asset=110004"
+    statuses = [record.status for record in kit.engine.state.account(kit.a).records.values()]
+    assert statuses[1:] == ["positionFlipAtOpenInterestCapRejected", "tooAggressiveAtOpenInterestCapRejected"]
+    assert "filled" in kit.place(kit.a, "sell", "199", "1", asset=110_004, reduce=True)
+
+
+def test_resting_orders_are_limited(new_kit: Callable[..., Kit]) -> None:
+    """SIM-2: past the limit of open orders nothing more rests; an IOC still may."""
+    kit = new_kit(max_open_orders=1)
+    kit.place(kit.a, "buy", "590", "1", tif="Gtc")
+    assert "error" in kit.place(kit.a, "buy", "590", "1", tif="Gtc")
+    assert list(kit.engine.state.account(kit.a).records.values())[-1].status == "tooManyOpenOrdersRejected"
+    assert "filled" in kit.place(kit.a, "buy", "601", "1")
+
+
 def test_halted_market_and_post_only_window(kit: Kit) -> None:
     """SIM-4: both refuse per order and leave no record; ALO passes the window."""
     kit.world.post_only = True

@@ -30,7 +30,7 @@ CLOIDS = [f"0x{n:032x}" for n in range(3)]
 
 # Whole half-dollars near the touch, so that prices coincide and orders meet.
 prices = st.integers(1190, 1210).map(lambda n: str(D(n) / 2))
-sizes = st.sampled_from(["0.01", "0.02", "0.1", "0.25", "0.5", "0.9"])
+sizes = st.sampled_from(["0.01", "0.02", "0.1", "0.25", "0.5", "0.9", "2"])
 orders = st.fixed_dictionaries(
     {
         "side": st.sampled_from(["buy", "sell"]),
