@@ -36,7 +36,7 @@ from hip3.venue.hyperliquid.endpoints import Network
 
 EVENTS_MOST = 12
 EVENTS_LEAST = 4
-"""Rows kept for events before the markets get a second line each."""
+"""Rows kept for events before the markets get a second line each; where there is little room markets come first."""
 STEPS_MOST, STEPS_LEAST, SMALL_ROOM = 6, 2, 30
 """Steps of the way out that are shown, and the rows of a small terminal, which gets the fewer."""
 
@@ -73,14 +73,14 @@ LEVEL_STYLES = {"warning": "yellow", "error": "bold red", "critical": "bold whit
 
 def render(bot: Bot, app: App, events: Sequence[Note], width: int, height: int | None = None) -> RenderableType:
     """The whole picture in `width` columns and, where `height` is given, in less than that many rows."""
-    room = 1000 if height is None else height - 1  # the cursor stands on the line below
-    above = [*_header(bot, width), *_way_out(bot, app, width, room)]
+    rows = 1000 if height is None else height - 1  # the cursor stands on the line below
+    above = [*_header(bot, width), *_way_out(bot, app, width, rows)]
     counts = _counts(bot)
-    room -= len(above) + len(counts)
-    markets = market_lines(bot, width, max(2, room - EVENTS_LEAST))
+    room = rows - len(above) - len(counts)
+    markets = market_lines(bot, width, room - EVENTS_LEAST if room > 3 * EVENTS_LEAST else max(3, room))
     shown = [n for n in events if n.event not in STEPS_OF_THE_WAY_OUT] if bot.lifecycle.state in LEAVING else events
     lines = _event_lines(shown, max(0, min(EVENTS_MOST, room - len(markets))))
-    return Group(*above, *markets, *counts, *lines)
+    return Group(*[*above, *markets, *counts, *lines][:rows])
 
 
 def _line(*parts: tuple[str, str] | str) -> Text:
@@ -189,8 +189,9 @@ def _event_line(note: Note, words: str) -> Text:
 # ---- the way out
 
 _STEPS = ("no entries", "settle posts", "cancel orders", "close positions", "verify")
-_AT_WORD = {"settle": 1, "cancel": 2, "close": 3, "wait": 4, "gave_up": 4}
-_AT_STATE = {LifecycleState.CANCELING: 2, LifecycleState.FLATTENING: 4, LifecycleState.FLAT: 4}
+_CLOSING = 3
+_AT_WORD = {"settle": 1, "cancel": 2, "close": _CLOSING, "wait": 4, "gave_up": 4}
+_AT_STATE = {LifecycleState.CANCELING: 2, LifecycleState.FLATTENING: _CLOSING, LifecycleState.FLAT: 4}
 
 
 def _way_out(bot: Bot, app: App, width: int, room: int) -> list[Text]:
@@ -205,15 +206,18 @@ def _way_out(bot: Bot, app: App, width: int, room: int) -> list[Text]:
         bar = "bold white on red"
     lines = [_line((title.ljust(width), bar))]
     if leaving:
-        lines.append(_step_line(state, app))
+        lines.append(_step_line(bot, app))
     steps = app.progress[-(STEPS_MOST if room > SMALL_ROOM else STEPS_LEAST) :]
     lines += [_line((f"{clock_text(ms)} ", "dim"), printable(f"{word}: {what}")) for ms, word, what in steps]
     return [*lines, *_remains(bot, app), _line()]
 
 
-def _step_line(state: LifecycleState, app: App) -> Text:
+def _step_line(bot: Bot, app: App) -> Text:
+    state = bot.lifecycle.state
     words = [word for _, word, _ in app.progress if word in _AT_WORD]
     at = max(_AT_STATE.get(state, 1), _AT_WORD[words[-1]] if words else 1)
+    if at == _CLOSING and not bot.ledger.is_exposed:
+        at += 1  # by our books all is closed; what is left to do is to ask
     ended = state in (LifecycleState.STOPPED, LifecycleState.STOPPED_EXPOSED)
     parts: list[tuple[str, str] | str] = []
     for n, step in enumerate(_STEPS):
@@ -290,12 +294,12 @@ class LiveStatus:
             size = self._console.size
             picture = render(self._bot, self._app, list(self._reader.recent), size.width, size.height)
             self._live.update(picture, refresh=True)
-        except Exception as e:  # a crash here would cancel the flatten together with the picture
+        except (Exception, SystemExit) as e:  # rich exits the process where a pipe broke; the flatten would go with it
             self._failed = True
             self._restore()
             self._bot.note("error", "display_failed", error=f"{type(e).__name__}: {e}")
             self._reader.say_plain(self._console.file)
 
     def _restore(self) -> None:
-        with suppress(OSError, ValueError):  # the terminal is gone, and the cursor with it
+        with suppress(Exception, SystemExit):  # the terminal is gone, and the cursor with it
             self._live.stop()

@@ -25,7 +25,6 @@ from hip3.cli.words import (
 )
 from hip3.core import units
 from hip3.core.trades import Trade
-from hip3.io.flatten import FlatCertificate
 
 TRADES_SHOWN = 20
 NOT_ASKED = "not known: the venue was not asked what is left; treat the account as exposed and look at the venue"
@@ -41,7 +40,7 @@ def summary_lines(bot: Bot, outcome: Outcome, *, notes: Sequence[str] = ()) -> s
         _title(bot, outcome, notes),
         _signals(bot),
         _orders(bot),
-        _trades(bot, outcome),
+        _trades(bot),
         _totals(bot),
         _certificate(bot, outcome),
     ]
@@ -112,12 +111,12 @@ _COLUMNS = ("closed", "coin", "side", "size", "entry", "exit", "held s", "expect
 _LEFT = frozenset({"coin", "side", "why"})
 
 
-def _trades(bot: Bot, outcome: Outcome) -> list[str]:
+def _trades(bot: Bot) -> list[str]:
     """The last trades as a table; edges in bps."""
     trades = list(bot.trader.position.trades) if bot.trader else []
     if not trades:
         return []
-    rows = [_COLUMNS, *(_trade_row(t, bot, outcome.certificate) for t in trades[-TRADES_SHOWN:])]
+    rows = [_COLUMNS, *map(_trade_row, trades[-TRADES_SHOWN:])]
     widths = [max(len(row[n]) for row in rows) for n in range(len(_COLUMNS))]
     left = bot.tally.trades - (len(rows) - 1)
     title = f"trades    {bot.tally.trades}" + (f", the last {len(rows) - 1}:" if left > 0 else ":")
@@ -132,7 +131,7 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def _trade_row(trade: Trade, bot: Bot, certificate: FlatCertificate | None) -> tuple[str, ...]:
+def _trade_row(trade: Trade) -> tuple[str, ...]:
     expected = trade.expected_edge_bps
     return (
         clock_text(trade.exit_ms),
@@ -146,17 +145,8 @@ def _trade_row(trade: Trade, bot: Bot, certificate: FlatCertificate | None) -> t
         bps_text(trade.actual_edge_bps),
         usd_text(trade.fees_usd),
         usd_text(trade.pnl_usd, sign=True),
-        _exit_words(trade, bot, certificate),
+        EXIT_WORDS.get(trade.exit_reason, trade.exit_reason),
     )
-
-
-def _exit_words(trade: Trade, bot: Bot, certificate: FlatCertificate | None) -> str:
-    """Why it ended. A close that the executor did not send, within the final flatten, is the way out's."""
-    if trade.exit_reason == "unknown" and certificate is not None:
-        began = certificate.started_ms + bot.nonces.offset_ms  # the trade's time is the venue's
-        if trade.exit_ms >= began and any(f" {trade.coin} " in done for done in certificate.closed):
-            return EXIT_WORDS["shutdown"]
-    return EXIT_WORDS.get(trade.exit_reason, trade.exit_reason)
 
 
 def _totals(bot: Bot) -> list[str]:

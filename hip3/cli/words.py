@@ -109,9 +109,9 @@ EXIT_WORDS: dict[str, str] = {
     "time_stop": "time stop",
     "halt": "halt",
     "shutdown": "way out",
-    "unknown": "not by the executor",
+    "unknown": "not by us",
 }
-"""Reasons of a trade's end. `unknown` is a close that no order of the executor explains: a flatten, or someone else."""
+"""Reasons of a trade's end. `unknown` is a close that neither an exit nor a flatten of ours explains."""
 
 _ACCEPTED = {"Queued": "accepted", "QueuedDegraded": "accepted, queue is filling"}
 
