@@ -15,6 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from hip3.bot import Bot, exit_config
 from hip3.core.causes import Clears, ReasonCode, Severity
+from hip3.core.errors import first_leaf
 from hip3.core.exits import ExitReason
 from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.order import OrderState
@@ -24,20 +25,20 @@ from hip3.ops.stop import Stop
 from hip3.tasks.halt import HaltTask
 from hip3.tasks.reconcile import ABSENCE_MARGIN_MS
 
-PROMOTE_EVERY_S = 0.05
 LAST_LOOK_S = 1.0
 """After flattening was given up: how long the venue is asked what is left, so that the list is true."""
 
 
 @frozen
 class Outcome:
-    """How a run ended. `exit_code` by END-3; `residual` says what is left, one sentence each."""
+    """How a run ended, and when (wall ms). `exit_code` by END-3; `residual` says what is left, one sentence each."""
 
     exit_code: int
     flat: bool
     certificate: FlatCertificate | None
     error: BaseException | None
     stop_reason: str
+    ended_ms: int
 
     @property
     def residual(self) -> tuple[str, ...]:
@@ -77,9 +78,7 @@ class App:
     def _failed(self, error: BaseException) -> None:
         if self.error is None:
             self.error = error
-        first = error
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+        first = first_leaf(error)
         self.bot.note("critical", "task_crashed", error=f"{type(first).__name__}: {first}")
         self.stop.request_once(f"a task crashed: {type(first).__name__}: {first}")
 
@@ -111,19 +110,12 @@ class App:
         """Ring 2, until the stop."""
         try:
             async with trio.open_nursery() as trading:
-                for task in (self.bot.market_link.run, self.bot.timers.run, self._promoter):
+                for task in (self.bot.market_link.run, self.bot.timers.run):
                     trading.start_soon(task)
                 await self.stop.requested.wait()
                 trading.cancel_scope.cancel()
         except* Exception as group:
             self._failed(group)
-
-    async def _promoter(self) -> None:
-        while True:
-            self.bot.try_promote()
-            if self.bot.ready.is_ready and self.bot.lifecycle.state is LifecycleState.SYNC:
-                self.bot.lifecycle.fire(LifecycleEvent.READY)
-            await trio.sleep(PROMOTE_EVERY_S)
 
     # ---- the way out
 
@@ -232,13 +224,10 @@ class App:
 
     def _quiet_after_ms(self) -> int:
         """Until when an entry in doubt may still be admitted, by our clock; 0 where none is."""
-        # A live post's orders may have left even where the position task, dead by now, never booked them as sent.
-        doubtful = [o.intent for o in self.bot.ledger.orders.values() if o.state in (OrderState.SENT, OrderState.UNKNOWN)]
-        doubtful += [intent for post in self.bot.posts.live for intent in post.batch.orders]
         expiries = [
-            intent.expires_after_ms - self.bot.nonces.offset_ms + ABSENCE_MARGIN_MS
-            for intent in doubtful
-            if intent.expires_after_ms is not None
+            order.intent.expires_after_ms - self.bot.nonces.offset_ms + ABSENCE_MARGIN_MS
+            for order in self.bot.ledger.orders.values()
+            if order.state in (OrderState.SENT, OrderState.UNKNOWN) and order.intent.expires_after_ms is not None
         ]
         return max(expiries, default=0)
 
@@ -254,7 +243,7 @@ class App:
         # A given-up flatten is never exit 0, even where the last look showed nothing: it was not verified (END-2).
         verified = flat and not self.stop.gave_up.is_set()
         code = 4 if not verified else 5 if self.error is not None else 0
-        return Outcome(code, flat, self.certificate, self.error, self.stop.reason)
+        return Outcome(code, flat, self.certificate, self.error, self.stop.reason, self.bot.io.clock.wall_ms())
 
 
 async def stop_after(seconds: float | None, stop: Stop) -> None:

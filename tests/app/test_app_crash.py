@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import trio
 from attrs import field, frozen
 
-from hip3.exchange.faults import Delay, Point, ReplaceBody
+from hip3.exchange.faults import Delay, Faults, Point, ReplaceBody
 from hip3.fsm.lifecycle import LifecycleState
 from hip3.simulate.world import World
 from tests.app.failures.scenes import (
@@ -23,6 +22,7 @@ from tests.app.failures.scenes import (
     holding,
     jump,
     lost,
+    outcome_of,
     script,
     settings_of,
     steps,
@@ -84,11 +84,8 @@ async def test_a_crash_of_any_task_ends_flat_with_exit_5(crash: Crash, autojump_
         await holding(world, SNDK)
         journal.armed = True
         crash.cause(world)
-        with trio.fail_after(60):
-            await world.ended.wait()
+        outcome = await outcome_of(world)
         assert journal.tripped
-        assert world.result is not None
-        outcome = world.result.outcome
         assert (outcome.exit_code, outcome.flat) == (5, True)
         assert not world.positions()
         assert not world.open_orders()
@@ -106,9 +103,8 @@ async def test_an_error_of_the_dial_that_nobody_foresaw_ends_flat(
     async with world_of(settings_of(SNDK), trading(SNDK), dial=dial) as world:
         await holding(world, SNDK)
         cut(world)
-        await world.ended.wait()
-        assert world.result is not None
-        assert (world.result.outcome.exit_code, world.result.outcome.flat) == (5, True)
+        outcome = await outcome_of(world)
+        assert (outcome.exit_code, outcome.flat) == (5, True)
         assert not world.positions()
 
 
@@ -131,10 +127,8 @@ async def test_an_error_in_the_flatten_does_not_hide_the_first(autojump_clock: o
     async with world_of(settings, trading(SNDK), journal=journal, dial=dial) as world:
         await holding(world, SNDK)
         cut(world)
-        await world.ended.wait()
+        outcome = await outcome_of(world)
         assert journal.tripped
-        assert world.result is not None
-        outcome = world.result.outcome
         assert (outcome.exit_code, outcome.flat) == (4, False)
         assert "the first" in repr(outcome.error)
         position = world.positions()[SNDK]
@@ -159,25 +153,16 @@ async def test_ctrl_c_after_a_crash_gives_up(autojump_clock: object) -> None:
         assert outcome.stop_reason.startswith("a task crashed: ")
 
 
-async def test_an_entry_whose_booking_died_is_waited_for(autojump_clock: object) -> None:
-    """END-1, DESIGN 9.9: a position task that dies before it booked an order as sent does not make it disappear."""
-
-    def die() -> None:
-        if world.bot.posts.live:
-            raise ZeroDivisionError("while booking")
-
-    source = script(calm(SNDK, NVDA), jump(SNDK, 2500), jump(NVDA, 2500))
-    async with world_of(settings_of(SNDK, NVDA, executor={"period_ms": 1}), source) as world:
-        world.faults.add(lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(4000)))
-        await world.ready()
-        assert world.bot.trader is not None
-        world.bot.trader.position.on_change = die
-        await world.ended.wait()
-        assert world.result is not None
-        outcome = world.result.outcome
+async def test_an_entry_in_flight_outlives_the_task_that_sent_it(autojump_clock: object) -> None:
+    """END-1, END-2: the executor dies right after it sent; the entry lands four seconds later and is closed."""
+    journal = Tripwire(event="order_sent", armed=True)
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(4000))])
+    async with world_of(settings_of(SNDK), trading(SNDK), journal=journal, faults=faults) as world:
+        outcome = await outcome_of(world)
         assert (outcome.exit_code, outcome.flat) == (5, True)
+        assert len(world.fills()) == 2
         assert not world.positions()
+        expires_ms = world.exchange.received[0][1].expires_after_ms
+        assert expires_ms is not None
         assert outcome.certificate is not None
-        expiries = [order.intent.expires_after_ms for order in world.bot.ledger.orders.values()]
-        assert expiries
-        assert all(e is not None and a.at_ms > e for a in outcome.certificate.asked for e in expiries)
+        assert all(a.at_ms > expires_ms for a in outcome.certificate.asked)

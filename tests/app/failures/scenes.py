@@ -16,7 +16,7 @@ import trio
 from attrs import define, field, frozen
 from trio_websocket import WebSocketConnection
 
-from hip3.app import App
+from hip3.app import App, Outcome
 from hip3.core.events import Level
 from hip3.core.ids import CloidFactory, MarketSpec, OrderSide, TimeInForce
 from hip3.core.journal import Journal
@@ -255,3 +255,11 @@ def cut(world: World) -> None:
 def refuse_connections(world: World) -> None:
     """From now on nobody can connect."""
     world.faults.add(Rule(Point.CONNECT, Disconnect(), uses=None))
+
+
+async def outcome_of(world: World) -> Outcome:
+    """How a run ends that ends by itself; not within two minutes is a failure."""
+    with trio.fail_after(120):
+        await world.ended.wait()
+    assert world.result is not None
+    return world.result.outcome
