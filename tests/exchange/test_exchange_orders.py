@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hip3.core.ids import OrderSide
 from hip3.exchange.effects import Filled, OrderChanged
-from hip3.exchange.seam import BookChange, CtxChange
+from hip3.exchange.seam import BookChange, CtxChange, Print
 
 if TYPE_CHECKING:
     from tests.exchange.conftest import Kit
@@ -77,6 +78,18 @@ def test_external_quotes_that_move_through_a_resting_order_fill_it(kit: Kit, wir
     assert (fill.px, fill.sz, fill.crossed) == (D(600), D("0.2"), False)
     book = kit.engine.state.directory.by_asset[SNDK].book
     assert [level.px for level in book.depth(fill.side.opposite(), 5)] == [D(601)]
+
+
+def test_a_print_through_a_resting_order_fills_it_and_one_at_its_price_does_not(kit: Kit) -> None:
+    """SIM-3: our place in the queue is unknown, so a trade at our very price went to those ahead of us."""
+    kit.place(kit.a, "buy", "600", "0.5", tif="Gtc")
+    kit.engine.apply(Print("xyz:SNDK", OrderSide.SELL, D(600), D(1)))
+    assert kit.szi(kit.a) == 0
+    kit.engine.apply(Print("xyz:SNDK", OrderSide.SELL, D("599.5"), D("0.3")))
+    (fill,) = kit.engine.state.account(kit.a).fills
+    assert (fill.px, fill.sz, fill.crossed) == (D(600), D("0.3"), False)
+    kit.engine.apply(Print("xyz:SNDK", OrderSide.BUY, D(605), D(1)))
+    assert kit.szi(kit.a) == D("0.3")
 
 
 ERRORS = [
