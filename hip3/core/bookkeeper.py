@@ -100,6 +100,8 @@ class Bookkeeper:
     _buffer: list[OrderUpdate | Fill] = field(factory=list)
     _history: list[Fill] = field(factory=list)
     _history_read: bool = False
+    _known_since_ms: int | None = None
+    """Venue time of this run's first reading; what happened before it is in that reading."""
     _account: f.AccountRead | None = None
 
     def apply(self, fact: f.Fact, now_ms: int) -> list[Consequence]:
@@ -267,11 +269,17 @@ class Bookkeeper:
         return [*result, *self._compare(account)]
 
     def _first_sync(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
-        """Books what was missed, in the venue's order: history of our own orders, then what was buffered."""
+        """Books what was missed, in the venue's order: fills since the first reading, then what was buffered.
+
+        Whose orders they were does not matter: the flatten's own closes and the operator's would else end a position
+        without a trade, and the loss limit would not hear of them (LESSONS 18).
+        """
         self.synced = True
+        if self._known_since_ms is None:
+            self._known_since_ms = max((state.time_ms for state in account.states), default=now_ms)
         result: list[Consequence] = []
         for fill in sorted(self._history, key=lambda x: (x.time_ms, x.tid)):
-            if self.ledger.find(fill.cloid, fill.oid) is not None:
+            if fill.time_ms > self._known_since_ms or self.ledger.find(fill.cloid, fill.oid) is not None:
                 result += self._fill(fill)
             else:
                 self.ledger.see_fill(fill)  # before this run: its effect is in the venue's statement

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import trio
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from hip3.core import facts
 from hip3.core.budget import ActionBudget
@@ -31,6 +31,7 @@ from hip3.core.outlook import SignalBook
 from hip3.core.posts import Post, PostBook
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Batch, Enqueued, Scheduler
+from hip3.core.trades import MarketPosition
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostEvent
 from hip3.fsm.safety import SafetyMode
@@ -98,6 +99,8 @@ class Executor:
     journal: Journal
     late_answers: int = 0
     orphan_answers: int = 0
+    unpriced: set[tuple[str, int | None]] = field(factory=set)
+    """Positions, by coin and entry time, that were reported as impossible to price."""
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -190,14 +193,12 @@ class Executor:
             return  # while HALT lasts the halt procedure owns all closing (DESIGN 6)
         market = self.markets.get(request.coin)
         if market is None:
-            self._note(
-                "critical", "close_unpriced", coin=request.coin, why="not a configured market; use the operator's flatten"
-            )
+            self._say_unpriced(position, "not a configured market; the flatten of the way out closes it")
             return
         cloid = self.cloids.next()
         intent = closing_intent(position, market, self.config.exits, cloid, self.clock.wall_ms(), request.reason)
         if intent is None:
-            self._note("critical", "close_unpriced", coin=request.coin, why="no quote, mark or reference is known")
+            self._say_unpriced(position, "no quote, mark or reference is known")
             return
         event = "time_stop_triggered" if request.reason.value == "time_stop" else "flatten_triggered"
         self._note("info", event, coin=request.coin, age_ms=request.age_ms, reason=request.reason.value)
@@ -208,6 +209,12 @@ class Executor:
             self._note("critical", "reduce_only_queue_full", coin=request.coin)
             return
         self._note("info", "reduce_only_enqueued", cloid=intent.cloid.value, coin=intent.coin, sz=intent.sz, px=intent.px)
+
+    def _say_unpriced(self, position: MarketPosition, why: str) -> None:
+        """Once for each position: the timers ask twenty times a second (LESSONS 29)."""
+        if (position.coin, position.entry_ms) not in self.unpriced:
+            self.unpriced.add((position.coin, position.entry_ms))
+            self._note("critical", "close_unpriced", coin=position.coin, szi=position.szi, why=why)
 
     def _drain_answers(self) -> None:
         while (answer := self.inbox.answers.get_nowait()) is not None:

@@ -10,19 +10,23 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import trio
 from attrs import define, field
 
 from hip3.core.events import Level
-from hip3.core.ids import OrderSide, TimeInForce
+from hip3.core.ids import OrderSide, TimeInForce, is_our_cloid
 from hip3.core.journal import Note
+from hip3.exchange.answers import Answer, Reply
 from hip3.exchange.config import ExchangeConfig
-from hip3.exchange.requests import Envelope, OrderRequest, PlaceOrders
+from hip3.exchange.requests import Envelope
 from hip3.exchange.scripted import Reaction, ScriptedSource
 from hip3.exchange.seam import BookChange, CtxChange, DexListing, MarketListing, TimedEvent
 from hip3.exchange.ws import Session
 from hip3.settings.load import from_text
 from hip3.settings.schema import Settings
-from hip3.simulate.world import World
+from hip3.simulate.world import START_MS, World
+from hip3.venue.hyperliquid.endpoints import Network
+from hip3.venue.hyperliquid.signing import Signer, TradingKey
 
 SNDK, MU, NVDA, AMD, HOOD = (f"xyz:{name}" for name in ("SNDK", "MU", "NVDA", "AMD", "HOOD"))
 ASSETS = {SNDK: 110_002, MU: 110_003, NVDA: 110_004, AMD: 110_005, HOOD: 110_006}
@@ -33,8 +37,8 @@ FAST = ExchangeConfig(latency_ms=20, block_ms=10, response_ms=20)
 SLOW = ExchangeConfig(latency_ms=1500, block_ms=10, response_ms=20)
 """An order is on its way for 1.5 s: two contexts come while it is pending."""
 
-CTX_LAG_MS = 20
-"""Contexts go out on the whole second and take `response_ms`."""
+HAND = TradingKey((77).to_bytes(32, "big"))
+"""The key of the account's owner, for what happens besides the bot."""
 
 D = Decimal
 
@@ -176,7 +180,7 @@ def cut_market(world: World) -> None:
         session.cut()
 
 
-def by_hand(
+async def by_hand(
     world: World,
     side: OrderSide,
     px: str,
@@ -186,8 +190,32 @@ def by_hand(
     tif: TimeInForce = TimeInForce.IOC,
     reduce_only: bool = False,
 ) -> Any:
-    """The account's owner trades by other means, at once; returns the venue's status of the order."""
-    order = OrderRequest(ASSETS[coin], side, D(px), D(sz), reduce_only, tif, None)
-    world.exchange.catch_up()
-    body = world.exchange.engine.execute(world.user.lower(), PlaceOrders((order,)))
-    return body["response"]["data"]["statuses"][0]
+    """The account's owner trades by other means, with an agent of his own; returns the venue's status of the order."""
+    account = world.exchange.engine.state.account(world.user.lower())
+    if "hand" not in account.agents:
+        world.exchange.approve_agent(world.user, HAND.address, START_MS + 30 * 86_400_000, "hand")
+    order = {"a": ASSETS[coin], "b": side.is_buy, "p": px, "s": sz, "r": reduce_only, "t": {"limit": {"tif": tif.value}}}
+    action: dict[str, object] = {"type": "order", "orders": [order], "grouping": "na"}
+    nonce = world.clock.wall_ms() + len(world.exchange.received)  # two in one millisecond must differ
+    answers: list[str] = []
+    answered = trio.Event()
+
+    def on_answer(answer: Answer) -> None:
+        assert isinstance(answer, Reply), f"no answer to an order by hand: {answer}"
+        answers.append(answer.body)
+        answered.set()
+
+    world.exchange.submit(Signer(HAND, Network.PAPER, None).sign(action, nonce).body(), on_answer)
+    await answered.wait()
+    return json.loads(answers[0])["response"]["data"]["statuses"][0]
+
+
+def entries(world: World) -> list[dict[str, Any]]:
+    """The bot's own entries on the wire; those of the owner's hand have no id of ours."""
+    return [order for order in world.entries if is_our_cloid(order.get("c"))]
+
+
+def closes(world: World) -> list[tuple[int, dict[str, Any]]]:
+    """The bot's closing orders on the wire, with the ms of the run."""
+    rows = [(at, order) for at, e in sent(world) for order in e.raw_action["orders"]]
+    return [(at, order) for at, order in rows if order["r"] and is_our_cloid(order.get("c"))]

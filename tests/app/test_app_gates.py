@@ -23,9 +23,11 @@ from tests.app.app_builders import (
     Script,
     bot_settings,
     by_hand,
+    closes,
     cut_account,
     cut_market,
     dislocated,
+    entries,
     judged,
     sent,
     verdicts,
@@ -337,8 +339,8 @@ async def test_reduce_only_passes_in_armed_safe() -> None:
     """GATE-4: in ARMED_SAFE, where every entry is refused, a time stop still closes."""
     settings = bot_settings({"safety.startup_policy": "manual", **BRIEF})
     async with open_world(settings, Script().calm().rising(2, 5).source(), config=FAST) as world:
-        by_hand(world, OrderSide.BUY, "600.1", "0.05")
-        await world.until(lambda: bool(world.closes), 5)
+        await by_hand(world, OrderSide.BUY, "600.1", "0.05")
+        await world.until(lambda: bool(closes(world)), 5)
         await world.until(lambda: not world.positions(), 1)
-        assert world.entries == []
+        assert entries(world) == []
         assert "Rejected(HardStop)" in verdicts(world)
