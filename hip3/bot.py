@@ -216,6 +216,8 @@ class Bot:
 
     def try_promote(self) -> None:
         """ARMED_SAFE to ARMED_LIVE by policy, when READY-TRADING holds and nothing else forbids it (SAFE-3)."""
+        if self.ready.is_ready and self.lifecycle.state is LifecycleState.SYNC:
+            self.lifecycle.fire(LifecycleEvent.READY)
         if self.settings.safety.startup_policy is not StartupPolicy.AUTO or self.safety.mode is not SafetyMode.ARMED_SAFE:
             return
         if self.ready.is_ready and not self.safety.blocking_promotion():
@@ -288,6 +290,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
             connected_ms=lambda: ingest.connected_ms,
             clock=io.clock,
             journal=journal,
+            on_look=lambda: late[0].try_promote(),  # noqa: PLW0108 - as above
         ),
         lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].note("info", "lifecycle", before=a.name, after=b.name)),
         halt_bell=Doorbell(),

@@ -10,6 +10,7 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
+from hip3.core.errors import first_leaf
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.models.synthetic import SyntheticConfig, SyntheticSource
@@ -48,13 +49,10 @@ def exchange(
             made.approve_agent(account, signer, SystemClock().wall_ms() + AGENT_LIFE_MS, "hip3")
         trio.run(_serve, made, port)
     except* (PortBusy, NotLoopback) as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        print(f"hip3 exchange: {error}", file=sys.stderr)
+        print(f"hip3 exchange: {first_leaf(group)}", file=sys.stderr)
         return_code = EXIT_PREFLIGHT
     except* (Refused, ValueError) as group:
-        print(f"hip3 exchange: {group.exceptions[0]}", file=sys.stderr)
+        print(f"hip3 exchange: {first_leaf(group)}", file=sys.stderr)
         return_code = EXIT_CONFIGURATION
     else:
         return_code = EXIT_OK

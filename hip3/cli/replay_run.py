@@ -17,6 +17,7 @@ import trio.testing
 
 from hip3.cli.summary import summary_lines, summary_object
 from hip3.core.episodes import Reference
+from hip3.core.errors import first_leaf
 from hip3.core.journal import Journal
 from hip3.exchange.inmemory import InMemory
 from hip3.exchange.models.replay import ReplaySource, open_replay
@@ -42,16 +43,20 @@ def replay_whole_bot(
     as_json: bool,
 ) -> int:
     """Trades the recording and prints what happened; the exit code of the run, 2 for a file that cannot be used."""
+    refused = 0
     try:
         source = open_replay(path, reference=Reference(reference))
         settings = replay_settings(source, threshold_bps, time_stop_ms, latency_ms)
-        ended = trio.run(_run, settings, source, clock=trio.testing.MockClock(autojump_threshold=0))
     except (RecordingError, ValueError) as e:
         print(f"hip3 replay: {e}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    except PreflightRefused as e:
-        print(f"hip3 replay: {e}", file=sys.stderr)
-        return EXIT_PREFLIGHT
+    try:
+        ended = trio.run(_run, settings, source, clock=trio.testing.MockClock(autojump_threshold=0))
+    except* (RecordingError, PreflightRefused) as group:
+        print(f"hip3 replay: {first_leaf(group)}", file=sys.stderr)
+        refused = EXIT_PREFLIGHT
+    if refused:
+        return refused
     print(summary_lines(ended.bot, ended.outcome, notes=source.notes), file=sys.stderr if as_json else sys.stdout)
     if as_json:
         report = summary_object(ended.bot, ended.outcome, config_hash=config_hash(settings), notes=source.notes)

@@ -23,6 +23,7 @@ from hip3.cli.keys_cmd import terminal_passphrase
 from hip3.cli.printer import JournalReader, LogUnwritable
 from hip3.cli.status import LiveStatus, can_show
 from hip3.cli.summary import summary_lines, summary_object
+from hip3.core.errors import first_leaf
 from hip3.core.journal import Journal
 from hip3.exchange.recording import RecordingError
 from hip3.exchange.server import NotLoopback, PortBusy, serve
@@ -114,28 +115,22 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
             code = await _session(process, loaded, key, options, stop)
             process.cancel_scope.cancel()
     except* (PreflightRefused, PortBusy, NotLoopback, RecordingError) as group:
-        code = _refused(EXIT_PREFLIGHT, str(_leaf(group)), as_json=options.as_json)
+        code = _refused(EXIT_PREFLIGHT, str(first_leaf(group)), as_json=options.as_json)
     except* LogUnwritable as group:
-        code = _refused(EXIT_CONFIGURATION, str(_leaf(group)), as_json=options.as_json)
+        code = _refused(EXIT_CONFIGURATION, str(first_leaf(group)), as_json=options.as_json)
     except* StoppedEarly as group:
-        message = f"stopped before anything was sent ({_leaf(group)})"
+        message = f"stopped before anything was sent ({first_leaf(group)})"
         print(f"hip3 run: {message}", file=sys.stderr)
         if options.as_json:
             print(json.dumps({"exit_code": 0, "flat": True, "residual": [], "note": message}, sort_keys=True))
         code = EXIT_OK
     except* Exception as group:
-        error = _leaf(group)
+        error = first_leaf(group)
         if options.debug:
             traceback.print_exception(group)
         message = f"internal error: {type(error).__name__}: {error} (run with --debug for the trace-back)"
         code = _refused(EXIT_INTERNAL, message, as_json=options.as_json)
     return code
-
-
-def _leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _watch_signals(stop: Stop, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -186,7 +181,7 @@ def _report(ended: Ended, loaded: LoadedSettings, options: RunOptions, notes: tu
     outcome = ended.outcome
     print(summary_lines(ended.bot, outcome, notes=notes), file=sys.stderr if options.as_json else sys.stdout)
     if outcome.error is not None:
-        error = _leaf(outcome.error)
+        error = first_leaf(outcome.error)
         print(f"hip3 run: a task crashed: {type(error).__name__}: {error}", file=sys.stderr)
         if options.debug:
             traceback.print_exception(outcome.error)

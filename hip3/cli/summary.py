@@ -24,9 +24,12 @@ from hip3.cli.words import (
     verdict_words,
 )
 from hip3.core import units
+from hip3.core.errors import first_leaf
 from hip3.core.trades import Trade
 
 TRADES_SHOWN = 20
+COLUMNS = 80
+INDENT = 10
 NOT_ASKED = "not known: the venue was not asked what is left; treat the account as exposed and look at the venue"
 
 
@@ -69,18 +72,28 @@ def _alarm(outcome: Outcome) -> list[str]:
 
 
 def _error_text(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    first = first_leaf(error)
+    return f"{type(first).__name__}: {first}"
 
 
 def _title(bot: Bot, outcome: Outcome, notes: Sequence[str]) -> list[str]:
-    now = bot.io.clock.wall_ms()
+    now = outcome.ended_ms
     return [
         f"hip3 {bot.settings.network.value} {bot.settings.mode.value}: ran {duration_text(now - bot.started_ms)}, "
         f"stopped: {outcome.stop_reason}, exit code {outcome.exit_code}",
         *(f"  {note}" for note in notes),
     ]
+
+
+def _listed(label: str, items: Sequence[str]) -> list[str]:
+    """`label` and the items after it, in lines that fit; an item is never broken."""
+    lines = [label.ljust(INDENT)]
+    for n, item in enumerate(items):
+        text = item + (", " if n < len(items) - 1 else "")
+        if len(lines[-1]) + len(text.rstrip()) > COLUMNS and len(lines[-1]) > INDENT:
+            lines.append(" " * INDENT)
+        lines[-1] += text
+    return [line.rstrip() for line in lines]
 
 
 def _signals(bot: Bot) -> list[str]:
@@ -89,10 +102,10 @@ def _signals(bot: Bot) -> list[str]:
     filtered: Counter[str] = Counter()
     for counts in bot.detector.rejected.values():
         filtered.update(counts)
-    lines = [f"signals   {book.count}" + (f": {', '.join(verdicts)}" if verdicts else "")]
+    lines = _listed("signals", [f"{book.count} in all", *verdicts])
     if filtered:
         words = [f"{FILTER_WORDS.get(name, name)} {n}" for name, n in filtered.most_common()]
-        lines.append(f"          evaluations without a signal: {', '.join(words)}")
+        lines += _listed("no signal", ["evaluations turned away", *words])
     return lines
 
 
@@ -100,14 +113,15 @@ def _orders(bot: Bot) -> list[str]:
     t = bot.tally
     if bot.trader is None:
         return []
-    rate = "no entry was sent" if t.fill_rate is None else f"fill rate {t.fill_rate:.0%}"
-    return [
-        f"orders    {t.orders}: entries {t.entries} (filled {t.entries_filled}, rejected {t.entries_rejected}, "
-        f"unresolved {t.entries_unresolved}; {rate}), closes {t.closes}; fills {t.fills}"
+    items = [f"entries {t.entries}", f"filled {t.entries_filled}", f"rejected {t.entries_rejected}"]
+    items += [
+        f"unresolved {t.entries_unresolved}",
+        "no fill rate" if t.fill_rate is None else f"fill rate {t.fill_rate:.0%}",
     ]
+    return _listed("orders", [f"{t.orders} in all", *items, f"closes {t.closes}", f"fills {t.fills}"])
 
 
-_COLUMNS = ("closed", "coin", "side", "size", "entry", "exit", "held s", "expected", "actual", "fees", "PnL", "why")
+_COLUMNS = ("coin", "side", "size", "entry", "exit", "held", "expect", "actual", "fees", "PnL", "why")
 _LEFT = frozenset({"coin", "side", "why"})
 
 
@@ -120,7 +134,7 @@ def _trades(bot: Bot) -> list[str]:
     widths = [max(len(row[n]) for row in rows) for n in range(len(_COLUMNS))]
     left = bot.tally.trades - (len(rows) - 1)
     title = f"trades    {bot.tally.trades}" + (f", the last {len(rows) - 1}:" if left > 0 else ":")
-    return [title, *("  " + _aligned(row, widths) for row in rows)]
+    return [title, *(" " + _aligned(row, widths) for row in rows)]
 
 
 def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
@@ -128,19 +142,18 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
         cell.ljust(width) if name in _LEFT else cell.rjust(width)
         for name, cell, width in zip(_COLUMNS, row, widths, strict=True)
     ]
-    return "  ".join(cells).rstrip()
+    return " ".join(cells).rstrip()
 
 
 def _trade_row(trade: Trade) -> tuple[str, ...]:
     expected = trade.expected_edge_bps
     return (
-        clock_text(trade.exit_ms),
         trade.coin,
         "long" if trade.side.is_buy else "short",
         units.wire(trade.sz),
         px_text(trade.entry_px),
         px_text(trade.exit_px),
-        f"{trade.holding_ms / 1000:.1f}",
+        f"{trade.holding_ms / 1000:.1f}s",
         "-" if expected is None else bps_text(expected),
         bps_text(trade.actual_edge_bps),
         usd_text(trade.fees_usd),
@@ -156,15 +169,15 @@ def _totals(bot: Bot) -> list[str]:
     lines = []
     expected, actual = t.mean_expected_edge_bps, t.mean_actual_edge_bps
     if expected is not None and actual is not None:
-        lines.append(
-            f"edge      expected after the entry's fee {bps_text(expected)} bps, actual before fees {bps_text(actual)} bps, "
-            f"slippage {bps_text(expected - actual)} bps (means of n = {t.edge_trades})"
-        )
-    lines.append(
-        f"money     {t.trades} trades, {t.wins} won; volume {usd_text(t.volume_usd)} USD; "
-        f"fees {usd_text(t.fees_usd)} USD; PnL after fees {usd_text(t.pnl_usd, sign=True)} USD"
-    )
-    return lines
+        means = [f"expected {bps_text(expected)} bps after the entry's fee", f"actual {bps_text(actual)} bps before fees"]
+        lines += _listed("edge", [*means, f"slippage {bps_text(expected - actual)} bps (means of n = {t.edge_trades})"])
+    money = [
+        f"{t.trades} trades",
+        f"{t.wins} won",
+        f"volume {usd_text(t.volume_usd)} USD",
+        f"fees {usd_text(t.fees_usd)} USD",
+    ]
+    return lines + _listed("money", [*money, f"PnL after fees {usd_text(t.pnl_usd, sign=True)} USD"])
 
 
 def _certificate(bot: Bot, outcome: Outcome) -> list[str]:
@@ -204,7 +217,7 @@ def summary_object(bot: Bot, outcome: Outcome, *, config_hash: str, notes: Seque
         "mode": bot.settings.mode.value,
         "notes": list(notes),
         "markets": list(bot.coins),
-        "duration_ms": bot.io.clock.wall_ms() - bot.started_ms,
+        "duration_ms": outcome.ended_ms - bot.started_ms,
         "stop_reason": outcome.stop_reason,
         "exit_code": outcome.exit_code,
         "error": None if outcome.error is None else _error_text(outcome.error),

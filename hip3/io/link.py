@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 from trio_websocket import ConnectionClosed, ConnectionTimeout, HandshakeError, WebSocketConnection, open_websocket_url
 
 from hip3.core.clock import Clock
+from hip3.core.errors import first_leaf
 from hip3.core.events import ChannelError, Pong, Subscribed, VenueEvent
 from hip3.core.journal import Journal
 from hip3.core.rate import SlidingWindow
@@ -198,7 +199,8 @@ class Link:
                     nursery.start_soon(self._watch)
                     await self._subscribe()
         except* (LinkLost, ConnectionClosed, ConnectionTimeout, HandshakeError, OSError) as group:
-            reason = _first_message(group)
+            error = first_leaf(group)
+            reason = str(error) if isinstance(error, LinkLost) else f"{type(error).__name__}: {error}".rstrip(": ")
         return reason
 
     async def _subscribe(self) -> None:
@@ -269,11 +271,3 @@ def _ack_key(subscription: Subscription) -> tuple[str, str | None, str | None]:
         coin if isinstance(coin, str) else None,
         user.lower() if isinstance(user, str) else None,
     )
-
-
-def _first_message(group: BaseExceptionGroup[BaseException]) -> str:
-    """The first leaf of a group, in words."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error) if isinstance(error, LinkLost) else f"{type(error).__name__}: {error}".rstrip(": ")

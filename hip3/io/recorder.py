@@ -22,6 +22,7 @@ from attrs import define, field, frozen
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
 from hip3.core.clock import Clock
+from hip3.core.errors import first_leaf
 from hip3.venue.hyperliquid import subscriptions
 from hip3.venue.hyperliquid.subscriptions import PING, Subscription, subscribe_frame
 
@@ -242,7 +243,7 @@ async def record(
     except BaseExceptionGroup as group:
         unwritable, rest = group.split(RecorderError)
         if unwritable is not None and rest is None:
-            raise _first(unwritable) from None
+            raise first_leaf(unwritable) from None
         raise
 
 
@@ -281,7 +282,7 @@ async def _one_connection(request: RecordRequest, writer: RecordingWriter, clock
             reason = await _receive(ws, writer, clock, summary)
             nursery.cancel_scope.cancel()
     except* CONNECTION_FAILURES as group:
-        reason = f"connection failed: {_first(group)!r}"
+        reason = f"connection failed: {first_leaf(group)!r}"
     summary.lost_connections += 1
     return reason
 
@@ -332,13 +333,6 @@ def _is_object(frame: str) -> bool:
     except msgspec.DecodeError:
         return False
     return True
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def describe(summary: RecordSummary, path: Path) -> Sequence[str]:

@@ -23,7 +23,7 @@ from hip3.fsm.ready import Condition
 from hip3.fsm.safety import SafetyMode
 from hip3.tasks.channels import Doorbell, Mailbox
 
-PERIOD_MS = 50
+PERIOD_MS = 100
 """A time stop is late by at most this plus the order's own way."""
 EXCLUDE_AFTER_MS = 10_000  # MD-2
 
@@ -45,6 +45,8 @@ class Timers:
     """Monotonic time of the market-data link's last connect; None while it is down."""
     clock: Clock
     journal: Journal
+    on_look: Callable[[], None] = lambda: None
+    """Called at the end of each look; promotion by policy happens there."""
     excluded: set[str] = field(factory=set)
 
     async def run(self) -> None:
@@ -61,6 +63,7 @@ class Timers:
         self._market_data()
         for record, after, edge in self.book.follow_up(dict(self.markets), self.clock.mono_ms()):
             self._note("debug", "follow_up", signal=record.signal.id, after_ms=after, edge_bps=edge)
+        self.on_look()
 
     def _exits(self) -> None:
         for request in due_exits(self.bookkeeper.ledger, self.config, self.clock.wall_ms()):
