@@ -173,3 +173,9 @@ def answer_resting(order: TrackedOrder, *, oid: int = 77) -> f.OrderAnswered:
 
 def answer_refused(order: TrackedOrder, error: str = "Order could not immediately match") -> f.OrderAnswered:
     return f.OrderAnswered(order.cloid, OrderOutcome(OutcomeKind.REFUSED, error=error), T0 + 200)
+
+
+def opened(desk: Desk, sz: str = "0.10") -> None:
+    """A long position of `sz` at 600."""
+    entry = desk.order(sz=sz)
+    desk.apply(fills(fill(entry, sz, tid=900)), answer_filled(entry, sz))
