@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from hip3.core.bookkeeper import Closed, Filled, OrderRejected
+from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
 
 
 @frozen
@@ -35,4 +35,4 @@ class SendFailed:
     why: str
 
 
-ExecutionEvent = Filled | Closed | OrderRejected | EntrySent | FlattenFailed | SendFailed
+ExecutionEvent = Filled | Closed | Corrected | OrderRejected | EntrySent | FlattenFailed | SendFailed

@@ -88,6 +88,7 @@ class PositionTask:
                 self.wake_reconcile.ring()
             case b.Corrected(coin, ours, venue):
                 self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue)
+                self.events.put(consequence)
             case b.FillsSnapshot(count):
                 self.ready.set(Condition.FILLS_SNAPSHOT, holds=True)
                 self._note("info", "user_fills_snapshot", count=count)

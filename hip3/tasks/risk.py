@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from hip3.core.bookkeeper import Closed, Filled, OrderRejected
+from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.execution import ExecutionEvent, FlattenFailed, SendFailed
@@ -37,6 +37,9 @@ class RiskTask:
             why = self.limits.on_trade(event.trade, now)
             if why is not None:
                 self.safety.add(ReasonCode.DAILY_LOSS, Severity.HALT, "risk", why, Clears.OPERATOR)
+        elif isinstance(event, Corrected):
+            if event.venue == 0:  # flat without a fill that tells of it: settled, or closed before what the venue lists
+                self.safety.clear(ReasonCode.FLATTEN_FAILED, event.coin)
         elif isinstance(event, FlattenFailed):
             message = f"{event.coin}: {event.szi} still held after {event.age_ms} ms"
             self.journal.note(now, "critical", "flatten_failed", coin=event.coin, szi=event.szi, age_ms=event.age_ms)
