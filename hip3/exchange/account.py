@@ -12,6 +12,9 @@ from hip3.core.ids import OrderSide
 from hip3.core.units import EXACT, ZERO
 from hip3.exchange.book import Order
 
+USD_QUANTUM = Decimal("0.000001")
+"""The venue counts USD of perps in millionths."""
+
 
 @define
 class Holding:
@@ -103,12 +106,15 @@ class Applied:
 
 
 def apply_trade(holding: Holding, side: OrderSide, px: Decimal, sz: Decimal) -> Applied:
-    """Changes size and average entry; closed profit is `(px - entry) * closed`, signed, without the fee (PROTOCOL 2.3)."""
+    """Changes size and average entry; closed profit is `(px - entry) * closed`, signed, without the fee (PROTOCOL 2.3).
+
+    The profit has at most six decimals, like 8,080 of 8,082 recorded HIP-3 fills; how the venue rounds is UNVERIFIED.
+    """
     start = holding.szi
     end = start + side.sign * sz
     opposite = start * side.sign < 0
     closed_sz = min(abs(start), sz) if opposite else ZERO
-    pnl = (px - holding.entry_px) * closed_sz * (1 if start > 0 else -1)
+    pnl = ((px - holding.entry_px) * closed_sz * (1 if start > 0 else -1)).quantize(USD_QUANTUM)
     if not opposite:
         cost = abs(start) * holding.entry_px + sz * px
         holding.entry_px = EXACT.divide(cost, abs(end))

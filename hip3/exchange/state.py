@@ -11,7 +11,7 @@ from decimal import ROUND_DOWN, Decimal
 from hip3.core.events import Fill
 from hip3.core.ids import OrderSide
 from hip3.core.units import ZERO
-from hip3.exchange.account import Account, Holding, apply_trade
+from hip3.exchange.account import USD_QUANTUM, Account, Holding, apply_trade
 from hip3.exchange.book import Order
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.effects import Effect, ExternalTaken, Filled, NonUserCanceled, OrderChanged, Traded, update_of
@@ -22,8 +22,6 @@ from hip3.exchange.requests import OrderRequest
 
 OUTSIDE = "0x" + "0" * 40
 """Stands for everybody who is not an account here."""
-FEE_QUANTUM = Decimal("0.000001")
-"""Fees of perps are cut to six decimals: so are all 3,422 inexact ones of the recorded HIP-3 fills at tier 0 rates."""
 GROWTH_BUDGET_SHARE = Decimal("0.1")
 """Share of growth-mode volume that counts toward the address budget (PROTOCOL 8)."""
 FIRST_OID = 1_000_000
@@ -133,7 +131,8 @@ class State:
         holding = account.holdings.setdefault(market.asset_id, Holding())
         applied = apply_trade(holding, order.side, px, sz)
         rates = taker_maker_rates(market, self.config)
-        fee = (px * sz * rates[0 if crossed else 1]).quantize(FEE_QUANTUM, rounding=ROUND_DOWN)
+        # Cut, not rounded: so are all 3,422 inexact fees of the recorded HIP-3 fills at tier 0 rates.
+        fee = (px * sz * rates[0 if crossed else 1]).quantize(USD_QUANTUM, rounding=ROUND_DOWN)
         cash = account.cash.get(market.dex.name, ZERO) + applied.closed_pnl - fee
         account.cash[market.dex.name] = cash + self._isolated_flow(account, market, holding, applied.start, px)
         order.sz -= sz
@@ -169,9 +168,9 @@ class State:
             return ZERO
         kept = ZERO
         if start * holding.szi > 0:
-            kept = holding.isolated_usd * min(Decimal(1), holding.szi / start)
+            kept = (holding.isolated_usd * min(Decimal(1), holding.szi / start)).quantize(USD_QUANTUM)
         grown = abs(holding.szi) - (abs(start) if start * holding.szi > 0 else ZERO)
-        added = max(ZERO, grown) * px / leverage.value
+        added = (max(ZERO, grown) * px / leverage.value).quantize(USD_QUANTUM)
         flow = holding.isolated_usd - (kept + added)
         holding.isolated_usd = kept + added
         return flow

@@ -115,9 +115,10 @@ def check(kit: Kit, ledger: Ledger) -> None:
         szi = account.szi(SNDK)
         assert szi == ledger.position[address]
         assert account.cash["xyz"] == 10_000 + ledger.result[address]
-        # Without entry prices: what was paid, and what the position is worth. Equal but for the last digit of an average.
+        # Without entry prices: what was paid, and what the position is worth. Each closed profit is rounded to 1e-6.
         value = summary(account, "xyz", [market]).account_value
-        assert abs(value - (10_000 - ledger.paid[address] + szi * market.mark_px)) < D("1e-15")
+        error = value - (10_000 - ledger.paid[address] + szi * market.mark_px)
+        assert abs(error) <= D("0.000001") * len(account.fills)
         assert {o.oid for o in account.open.values()} == {o.oid for o in resting if o.address == address}
         reducing = [o for o in account.open.values() if o.reduce_only]
         assert sum((o.sz for o in reducing), ZERO) <= abs(szi)
