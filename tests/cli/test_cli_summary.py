@@ -9,8 +9,10 @@ from typing import Any
 import attrs
 import pytest
 
-from hip3.app import App, Outcome
+from hip3.app import App
 from hip3.cli.summary import NOT_ASKED, summary_lines, summary_object
+from hip3.cli.words import px_text
+from hip3.core.units import wire
 from hip3.ops.session import Ended
 from hip3.settings.schema import Mode
 from tests.cli.cli_runs import paper_settings, run_paper
@@ -40,23 +42,23 @@ async def left_exposed() -> Ended:
 async def test_a_clean_run_says_what_happened(autojump_clock: object) -> None:
     """PRD-2, JRN-1: duration, verdicts, entries with the fill rate, a row for each trade with its numbers, money."""
     ended = await run_paper(60)
-    bot = ended.bot
+    bot, t = ended.bot, ended.bot.tally
     text = summary_lines(bot, ended.outcome, notes=("synthetic market: chosen, not measured",))
     lines = text.splitlines()
     assert lines[0].startswith("hip3 paper trading: ran 1m 0")
     assert "stopped: --duration 60 s is over, exit code 0" in lines[0]
     assert lines[1] == "  synthetic market: chosen, not measured"
-    assert f"signals   {bot.signal_book.count}: " in text
+    assert f"signals   {bot.signal_book.count} in all, " in text
     assert f"over the total cap {bot.signal_book.verdicts['Rejected(MaxPositionTotal)']}" in text
-    t = bot.tally
-    assert f"entries {t.entries} (filled {t.entries_filled}, rejected {t.entries_rejected}" in text
+    assert f"{t.orders} in all, entries {t.entries}, filled {t.entries_filled}, rejected {t.entries_rejected}, " in text
     assert f"fill rate {t.entries_filled * 100 / t.entries:.0f}%" in text
     assert bot.trader is not None
     for trade in bot.trader.position.trades:
-        row = next(line for line in lines if f"{trade.entry_px}" in line and trade.coin in line)
-        words = (f"{trade.sz}", f"{trade.exit_px}", f"{trade.holding_ms / 1000:.1f}", f"{trade.actual_edge_bps:+.1f}")
+        row = next(line for line in lines if px_text(trade.entry_px) in line and trade.coin in line)
+        words = (wire(trade.sz), px_text(trade.exit_px), f"{trade.holding_ms / 1000:.1f}s", f"{trade.actual_edge_bps:+.1f}")
         assert all(word in row.split() for word in words)
     assert "time stop" in text
+    assert max(len(line) for line in lines[: lines.index(next(x for x in lines if x.startswith("FLAT")))]) <= 80
     assert "way out" in text
 
 
@@ -68,8 +70,7 @@ async def test_slippage_is_expected_less_actual_with_its_count(autojump_clock: o
     trades = [t for t in trader.position.trades if t.expected_edge_bps is not None]
     expected = sum((t.expected_edge_bps or Decimal(0) for t in trades), Decimal(0)) / len(trades)
     actual = sum((t.actual_edge_bps for t in trades), Decimal(0)) / len(trades)
-    line = next(x for x in summary_lines(ended.bot, ended.outcome).splitlines() if x.startswith("edge "))
-    assert f"slippage {expected - actual:+.1f} bps (means of n = {len(trades)})" in line
+    assert f"slippage {expected - actual:+.1f} bps (means of n = {len(trades)})" in summary_lines(ended.bot, ended.outcome)
     out = machine(ended)
     assert out["expected_edge_bps"] == pytest.approx(float(expected))
     assert out["actual_edge_bps"] == pytest.approx(float(actual))
@@ -107,7 +108,7 @@ async def test_what_is_left_comes_first_and_loudly(autojump_clock: object) -> No
 async def test_no_certificate_is_never_flat(autojump_clock: object) -> None:
     """STOP-2: where the venue was not asked, that is what is said, and the list of what is left is not empty."""
     ended = await run_paper(5)
-    blind = Outcome(4, False, None, RuntimeError("boom"), "a task crashed: RuntimeError: boom")
+    blind = attrs.evolve(ended.outcome, exit_code=4, flat=False, certificate=None, error=RuntimeError("boom"))
     text = summary_lines(ended.bot, blind)
     assert text.startswith("!")
     assert f"!!    {NOT_ASKED}" in text
