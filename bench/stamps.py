@@ -1,4 +1,4 @@
-"""Hooks at the operating system's socket calls. Import before trio, which takes hold of these methods when it is imported."""
+"""Hooks at the operating system's socket calls. Import before trio, which takes hold of them when it is imported."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import coincurve
 import trio
@@ -37,7 +36,7 @@ from hip3.core.detector import Signal
 from hip3.core.journal import Journal
 from hip3.core.outlook import SignalBook, SignalRecord
 from hip3.io.clock import SystemClock
-from hip3.io.link import dial_url
+from hip3.io.dial import dialer
 from hip3.ops.session import Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings import schema
@@ -163,7 +162,7 @@ async def _trade(port: int, user: str, agent: TradingKey, samples: int, rhythm: 
         )
     )
     account = Account(user, Signer(agent, Network.PAPER))
-    reach = Reach(f"http://127.0.0.1:{port}", dial_url(f"ws://127.0.0.1:{port}/ws"), account)
+    reach = Reach(f"http://127.0.0.1:{port}", dialer(f"ws://127.0.0.1:{port}/ws"), account)
 
     def on_app(app: App) -> None:
         probe.app = app
@@ -230,9 +229,7 @@ def main() -> int:
     for name, row in rows.items():
         print(f"{name}: {row['orders']} orders")
         print(f"  tick to wire     median {row['median_us']:8.1f} us   p90 {row['p90_us']:8.1f} us")
-        print(
-            f"  bare signature   median {row['bare_us']:8.1f} us   tick to wire is {row['ratio']} x that (limit {LIMIT_RATIO})"
-        )
+        print(f"  bare signature   median {row['bare_us']:8.1f} us   ratio {row['ratio']} (limit {LIMIT_RATIO})")
     print(f"signing one order, in a tight loop: hip3 {ours:.1f} us, the SDK with coincurve {sdk:.1f} us: ", end="")
     print(f"{sdk / ours:.1f} x (limit {SIGNING_RATIO}); the bare signature {signing['bare_us']:.1f} us")
     return 0 if holds else 1

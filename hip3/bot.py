@@ -33,7 +33,8 @@ from hip3.fsm.lifecycle import LIFECYCLE_TABLE, LifecycleEvent, LifecycleState
 from hip3.fsm.machines import Driver
 from hip3.fsm.ready import ReadyState
 from hip3.fsm.safety import SafetyMode
-from hip3.io.link import Dial, Link, LinkLost, SharedLimits
+from hip3.io.dial import Dial
+from hip3.io.link import Link, LinkLost, SharedLimits
 from hip3.io.rest import RestClient
 from hip3.ops.boot import VenueFacts
 from hip3.settings.caps import effective_caps
@@ -303,7 +304,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
     if settings.mode is Mode.OBSERVATION or account is None:
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
         return bot
-    core_caps = Caps(caps.order_usd, caps.per_market_usd, caps.total_usd)
+    core_caps = Caps(caps.per_market_usd, caps.total_usd)
     _add_trader(bot, account, bookkeeper, exits, events, bell, core_caps, limits_per_ip)
     return bot
 

@@ -28,8 +28,8 @@ from hip3.core.journal import Journal
 from hip3.exchange.recording import RecordingError
 from hip3.exchange.server import NotLoopback, PortBusy, serve
 from hip3.io.clock import SystemClock
+from hip3.io.dial import dialer
 from hip3.io.keys import KeySourceError, check_address, load_trading_key
-from hip3.io.link import dial_url
 from hip3.ops.boot import PreflightRefused
 from hip3.ops.paper import make_paper, paper_source
 from hip3.ops.session import Ended, Reach, StoppedEarly, run_session
@@ -202,7 +202,7 @@ async def _reach(
             settings, source, SystemClock(), given=given, on_end=lambda: stop.request_once("the recording has ended")
         )
         port: int = await process.start(serve, paper.exchange, "127.0.0.1", settings.paper.port)
-        reach = Reach(f"http://127.0.0.1:{port}", dial_url(f"ws://127.0.0.1:{port}/ws"), paper.account)
+        reach = Reach(f"http://127.0.0.1:{port}", dialer(f"ws://127.0.0.1:{port}/ws"), paper.account)
         return reach, source.notes
     endpoints = endpoints_of(settings)
     assert endpoints is not None  # only the embedded exchange has none before it runs
@@ -210,4 +210,4 @@ async def _reach(
     if key is not None:
         assert settings.user_address is not None  # the schema's rules demand it with a key
         account = Account(settings.user_address, Signer(key, settings.network, settings.vault_address))
-    return Reach(endpoints.rest_url, dial_url(endpoints.ws_url), account), ()
+    return Reach(endpoints.rest_url, dialer(endpoints.ws_url), account), ()

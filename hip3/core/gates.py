@@ -62,9 +62,8 @@ class Verdict:
 
 @frozen
 class Caps:
-    """Notional caps in USD; the order cap is the smallest of detector, limits, safety and executor (CFG-5)."""
+    """Notional caps in USD. An order's own cap is kept by its size (DET-3)."""
 
-    order_usd: Decimal
     per_market_usd: Decimal
     total_usd: Decimal
 

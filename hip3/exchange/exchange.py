@@ -77,6 +77,8 @@ class Exchange:
         self.info = Info(self.engine)
         self.hub = Hub(self.engine.state, self.info, self.config)
         self.log: deque[tuple[int, str]] = deque(maxlen=self.config.log_entries)
+        self.received: deque[tuple[int, Envelope]] = deque(maxlen=self.config.log_entries)
+        """Actions that reached the wire, with the ms of the run at which they were read; refused and lost ones too."""
         self._events: Iterator[TimedEvent] = iter(source.events())
         self._peeked: TimedEvent | None = next(self._events, None)
         self._reactions: list[tuple[int, int, TimedEvent]] = []
@@ -274,6 +276,7 @@ class Exchange:
     def submit(self, body: Any, answer_to: AnswerTo) -> None:
         """Takes the parsed body of an action on its way; `answer_to` is called once, later. Raises SchemaError."""
         envelope = parse_envelope(body)
+        self.received.append((self.elapsed_ms(), envelope))
         submission = _Submission(envelope, self.admission.recover(envelope), answer_to)
         arrives = self.elapsed_ms() + self.config.latency_ms
         fault = self.faults.at(Point.BEFORE_ADMISSION, submission.kind)

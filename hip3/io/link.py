@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed, ConnectionTimeout, HandshakeError, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from hip3.core.clock import Clock
 from hip3.core.errors import first_leaf
@@ -23,17 +22,14 @@ from hip3.core.journal import Journal
 from hip3.core.rate import SlidingWindow
 from hip3.fsm.connection import CONNECTION_TABLE, ConnectionEvent, ConnectionState
 from hip3.fsm.machines import Driver
+from hip3.io.dial import CONNECTION_FAILURES, Dial
 from hip3.venue.hyperliquid.errors import WireError
 from hip3.venue.hyperliquid.parse import parse_frame
 from hip3.venue.hyperliquid.subscriptions import PING, Subscription, subscribe_frame
 
 MESSAGES_PER_MINUTE = 2000  # PROTOCOL 2.6, sent by the client
 CONNECTIONS_PER_MINUTE = 30  # PROTOCOL 2.6, per IP
-MAX_MESSAGE_BYTES = 16 << 20  # a userFills snapshot of 2000 rows is near the library's 1 MiB, over which it hangs up
-MESSAGE_QUEUE = 4096  # with the library's default of 1 a full queue answers no ping
 KEPT_UNREADABLE = 20
-
-Dial = Callable[[], AbstractAsyncContextManager[WebSocketConnection]]
 
 
 class LinkHandler(Protocol):
@@ -73,17 +69,6 @@ class SharedLimits:
 
 class LinkLost(Exception):
     """This session is over; the reason is the message."""
-
-
-def dial_url(url: str) -> Dial:
-    """Dials a `ws://` or `wss://` URL, with the library's dangerous defaults replaced."""
-    return lambda: open_websocket_url(
-        url,
-        max_message_size=MAX_MESSAGE_BYTES,
-        message_queue_size=MESSAGE_QUEUE,
-        connect_timeout=10,
-        disconnect_timeout=1,
-    )
 
 
 class Link:
@@ -198,7 +183,7 @@ class Link:
                     nursery.start_soon(self._read, ws)
                     nursery.start_soon(self._watch)
                     await self._subscribe()
-        except* (LinkLost, ConnectionClosed, ConnectionTimeout, HandshakeError, OSError) as group:
+        except* (LinkLost, *CONNECTION_FAILURES) as group:
             error = first_leaf(group)
             reason = str(error) if isinstance(error, LinkLost) else f"{type(error).__name__}: {error}".rstrip(": ")
         return reason

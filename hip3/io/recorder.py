@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -19,38 +18,25 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from hip3.core.clock import Clock
 from hip3.core.errors import first_leaf
+from hip3.io.dial import CONNECTION_FAILURES, dial
 from hip3.venue.hyperliquid import subscriptions
 from hip3.venue.hyperliquid.subscriptions import PING, Subscription, subscribe_frame
 
 CHANNELS = ("bbo", "activeAssetCtx", "l2Book", "trades")
 FLUSH_S = 5.0
 FLUSH_BYTES = 256 * 1024
-# The library's defaults (1 MiB, queue of 1) close on a full allDexs frame and answer no ping while the queue is full.
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-MESSAGE_QUEUE = 4096
 PING_EVERY_S = 30.0  # the venue closes after 60 s in which it sent nothing (PROTOCOL 2.1); a ping makes it answer
 SILENT_S = 55.0  # WS-2: 45 s without a message and 10 s for a pong
 BACKOFF_FIRST_S = 1.0  # WS-1
 BACKOFF_MAX_S = 60.0
 STABLE_S = 60.0
-DIAL_S = 10.0
-CLOSE_S = 2.0
 KEPT_ERRORS = 20
 
 Report = Callable[[str], None]
-
-
-CONNECTION_FAILURES = (
-    OSError,
-    ConnectionClosed,
-    HandshakeError,
-    trio.BrokenResourceError,
-    trio.TooSlowError,
-)
 
 
 class RecorderError(Exception):
@@ -189,39 +175,6 @@ class _Envelope(msgspec.Struct):
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 
 
-@asynccontextmanager
-async def dial_url(url: str) -> AsyncIterator[WebSocketConnection]:
-    """A connection to a real endpoint; raises one of CONNECTION_FAILURES, perhaps in a group.
-
-    The socket is ours, not the library's: trio-websocket 0.12 leaves it open where the server closes first.
-    """
-    parts = urlsplit(url)
-    host, tls = parts.hostname or "", parts.scheme == "wss"
-    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    with trio.fail_after(DIAL_S):
-        stream: trio.abc.Stream
-        if tls:
-            stream = await trio.open_ssl_over_tcp_stream(host, parts.port or 443, https_compatible=True)
-        else:
-            stream = await trio.open_tcp_stream(host, parts.port or 80)
-    async with stream, trio.open_nursery() as nursery:
-        with trio.fail_after(DIAL_S):
-            ws = await wrap_client_stream(
-                nursery,
-                stream,
-                parts.netloc,
-                resource,
-                message_queue_size=MESSAGE_QUEUE,
-                max_message_size=MAX_MESSAGE_BYTES,
-            )
-        try:
-            yield ws
-        finally:
-            with trio.move_on_after(CLOSE_S):
-                await ws.aclose()
-            nursery.cancel_scope.cancel()
-
-
 async def record(
     request: RecordRequest,
     writer: RecordingWriter,
@@ -274,7 +227,7 @@ async def _flush_regularly(writer: RecordingWriter) -> None:
 async def _one_connection(request: RecordRequest, writer: RecordingWriter, clock: Clock, summary: RecordSummary) -> str:
     """Records one connection to its end; returns why it ended."""
     try:
-        async with dial_url(request.url) as ws, trio.open_nursery() as nursery:
+        async with dial(request.url) as ws, trio.open_nursery() as nursery:
             summary.connections += 1
             for subscription in request.subscriptions():
                 await ws.send_message(subscribe_frame(subscription))

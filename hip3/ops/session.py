@@ -13,7 +13,7 @@ from hip3.app import App, Outcome
 from hip3.bot import Account, Bot, BotIO, build
 from hip3.core.clock import Clock
 from hip3.core.journal import Journal
-from hip3.io.link import Dial
+from hip3.io.dial import Dial
 from hip3.io.rest import RestClient, http_client
 from hip3.ops.boot import PreflightRefused, read_venue
 from hip3.ops.stop import Stop

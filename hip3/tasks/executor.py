@@ -118,6 +118,8 @@ class Executor:
         if not self.link.is_up:
             self._drop_new("the account link is down")
             return
+        if not self.safety.allows_entry:
+            self._drop_new(f"hard stop: {self.safety.mode.name}")
         batch = self.scheduler.tick(self.clock.mono_ms(), self.posts.in_flight, hard_stop=not self.safety.allows_entry)
         if batch is not None:
             await self._send(batch)

@@ -19,7 +19,7 @@ from hip3.fsm.order import OrderState
 from tests.core.core_builders import MU, SNDK, T0, D, Desk, account, answer_filled, ctx, fill, fills, held, market, spec
 
 NOW = 5000
-WIDE = Caps(order_usd=D(10**6), per_market_usd=D(10**6), total_usd=D(10**6))
+WIDE = Caps(per_market_usd=D(10**6), total_usd=D(10**6))
 
 
 def view(desk: Desk, *marks: tuple[MarketSpec, str | None], age_ms: int = 0, **changed: Any) -> EntryView:
@@ -247,7 +247,7 @@ def test_what_passes_never_exceeds_a_cap(  # the six numbers of the arithmetic a
     desk = Desk()
     positions = [held(str(sz), of=of) for of, sz in ((SNDK, own), (MU, other)) if sz]
     desk.apply(f.LinkUp(), fills(snapshot=True), account(*positions))
-    caps = Caps(order_usd=D(10**6), per_market_usd=D(per_market), total_usd=D(total))
+    caps = Caps(per_market_usd=D(per_market), total_usd=D(total))
     seen = view(desk, (SNDK, str(own_mark)), (MU, str(other_mark)), caps=caps)
     verdict = check_entry(SNDK.coin, wanted, seen)
     refusal = verdict.refusal if verdict else None
