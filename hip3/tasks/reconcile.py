@@ -15,9 +15,11 @@ from hip3.core import facts as f
 from hip3.core.budget import ActionBudget
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
-from hip3.core.events import AccountState, OrderUpdate
+from hip3.core.events import AccountState, OrderUpdate, UserFills
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger, TrackedOrder
+from hip3.core.orders import OrderOutcome, OutcomeKind
+from hip3.core.units import ZERO
 from hip3.fsm.order import OrderState
 from hip3.io.rest import QueryFailed, Venue
 from hip3.tasks.channels import Doorbell, Mailbox
@@ -68,6 +70,11 @@ class Reconcile:
         self._read_due_ms = self.clock.mono_ms()
         self.bell.ring()
 
+    def read_soon(self) -> None:
+        """Has the account read at once: a size is in doubt (POS-3)."""
+        self._read_due_ms = self.clock.mono_ms()
+        self.bell.ring()
+
     async def run(self) -> None:
         """Serves until cancelled."""
         while True:
@@ -88,13 +95,12 @@ class Reconcile:
             self._service_due_ms = self.clock.mono_ms() + (READ_EVERY_MS if served else RETRY_READ_MS)
 
     def _wait_s(self) -> float:
+        """Never longer than between two looks at doubts: fills that fail to come ring no bell."""
         now = self.clock.mono_ms()
         due = [self._service_due_ms]
         if self.live:
             due.append(self._read_due_ms)
-        if self.ledger.in_doubt():
-            due.append(now + DOUBT_EVERY_MS)
-        return max(0, min(due) - now) / 1000
+        return min(max(0, min(due) - now), DOUBT_EVERY_MS) / 1000
 
     # ---- the account
 
@@ -155,7 +161,14 @@ class Reconcile:
         if update is not None:
             self._note("info", "doubt_answered", cloid=str(cloid), status=update.status, fills=len(own))
             self.facts.put(f.OrderStatusRead(cloid, update, own))
-        elif not own and order.state is OrderState.UNKNOWN and self._is_past_expiry(order):
+        elif own:
+            # `unknownOid` is no proof against fills (PROTOCOL 3); after its expiry they show all that an IOC will ever do.
+            self._note("info", "doubt_answered", cloid=str(cloid), status="unknownOid", fills=len(own))
+            self.facts.put(UserFills(self.user, own, is_snapshot=False))
+            if self._is_past_expiry(order):
+                done = OrderOutcome(OutcomeKind.CONFIRMED, filled_sz=sum((fill.sz for fill in own), ZERO))
+                self.facts.put(f.OrderAnswered(cloid, done, self.clock.wall_ms()))
+        elif order.state is OrderState.UNKNOWN and self._is_past_expiry(order):
             proof = f"no status and no fill {ABSENCE_MARGIN_MS} ms after its expiry"
             self._note("info", "doubt_absent", cloid=str(cloid), proof=proof)
             self.facts.put(f.OrderAbsent(cloid, proof))

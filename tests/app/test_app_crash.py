@@ -36,7 +36,7 @@ def nothing(world: World) -> None:
 
 
 def send_unreadable(world: World) -> None:
-    world.faults.add(lost("pong", uses=1, action=ReplaceBody("{")))
+    world.faults.add(lost("pong", action=ReplaceBody("{")))
 
 
 def lose_entry(world: World) -> None:

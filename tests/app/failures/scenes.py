@@ -28,7 +28,7 @@ from hip3.exchange.scripted import ScriptedSource
 from hip3.exchange.seam import BookChange, CtxChange, DexListing, MarketListing, TimedEvent
 from hip3.exchange.ws import Session
 from hip3.io.clock import TrioClock
-from hip3.io.link import Dial
+from hip3.io.dial import Dial
 from hip3.io.rest import RestClient, http_client
 from hip3.ops.paper import make_paper, memory_dial
 from hip3.ops.session import Reach, run_session

@@ -1,0 +1,486 @@
+"""Posts that get no answer, a strange one, a late one or none at all: no order is sent twice, no market stays blocked.
+
+Everything is driven by what the venue does with frames and actions (SPEC 11 and 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import trio
+
+from hip3.core.causes import ReasonCode
+from hip3.core.ledger import TrackedOrder
+from hip3.exchange.faults import Delay, Duplicate, FaultAction, Faults, HttpAnswer, Point, RefuseText, ReplaceBody, Rule
+from hip3.exchange.scripted import ScriptedSource
+from hip3.fsm.order import OrderState
+from hip3.fsm.post import PostState
+from hip3.fsm.safety import SafetyMode
+from hip3.simulate.world import World
+from tests.app.failures.scenes import (
+    AMD,
+    MU,
+    NVDA,
+    PRICES,
+    SNDK,
+    TSLA,
+    calm,
+    cut,
+    holding,
+    jump,
+    lost,
+    quotes,
+    script,
+    settings_of,
+    trading,
+    world_of,
+)
+
+OWN_FRAMES = ("post", "orderUpdates", "userFills")
+ROOMY: dict[str, Any] = {"max_notional_per_market_usd": Decimal(50), "max_notional_total_usd": Decimal(400)}
+"""Limits under which five markets can be entered."""
+
+
+def deaf(uses: int = 1) -> list[Rule]:
+    """The next `uses` frames of each channel that tells of our own orders are lost."""
+    return [lost(channel, uses=uses) for channel in OWN_FRAMES]
+
+
+def twice(coin: str) -> ScriptedSource:
+    """A jump at 2.5 s and another, further, at 25 s: two signals for the same side."""
+    return script(calm(coin), jump(coin, 2500), jump(coin, 25_000, bps=80))
+
+
+def orders(world: World) -> list[TrackedOrder]:
+    """Every order of the run as the bot sees it, oldest first."""
+    ledger = world.bot.ledger
+    return sorted([*ledger.orders.values(), *ledger.finished.values()], key=lambda o: o.intent.created_at_ms)
+
+
+def entry(world: World) -> TrackedOrder:
+    return next(o for o in orders(world) if not o.intent.reduce_only)
+
+
+async def sent(world: World, count: int = 1) -> None:
+    """Until the venue has read `count` entries."""
+    await world.ready()
+    await world.until(lambda: len(world.entries) == count)
+
+
+async def in_state(world: World, *states: OrderState) -> None:
+    await world.until(lambda: entry(world).state in states)
+
+
+def verdicts(world: World) -> list[str]:
+    return [str(n.fields["verdict"]) for n in world.events("signal_judged")]
+
+
+# ---- doubt
+
+
+async def test_a_lost_answer_is_resolved_by_query_and_never_resent(autojump_clock: object) -> None:
+    """POST-3, POST-4, LESSONS 13: executed, but answer and frames are lost: UNKNOWN, then FILLED by status and fills."""
+    async with world_of(settings_of(SNDK), twice(SNDK)) as world:
+        world.faults.add(*(lost(channel, uses=1) for channel in ("post", "orderUpdates")))
+        await world.ready()
+        world.faults.add(lost("userFills", uses=1))
+        await sent(world)
+        await in_state(world, OrderState.UNKNOWN)
+        assert world.positions()
+        assert not world.bot.ledger.held()
+        assert world.bot.posts.in_flight == 0
+        await in_state(world, OrderState.FILLED)
+        assert entry(world).queries == 1
+        assert [p.szi for p in world.bot.ledger.held()] == [p.szi for p in world.positions().values()]
+        await trio.sleep(10)
+        assert len(world.entries) == 1
+
+
+async def test_a_market_in_doubt_takes_no_second_entry(autojump_clock: object) -> None:
+    """POST-3, GATE-3: while an entry is UNKNOWN its market stays marked; once it is settled the market is free."""
+    source = script(calm(SNDK), jump(SNDK, 2500), jump(SNDK, 10_500, bps=60), jump(SNDK, 25_500, bps=80))
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION, uses=1)])
+    small = settings_of(SNDK, detector={"max_order_notional_usd": Decimal(20)})  # two would fit under the market's cap
+    async with world_of(small, source, faults=faults) as world:
+        await sent(world)
+        await in_state(world, OrderState.EXPIRED)
+        assert verdicts(world) == ["Queued", "Skipped(PendingOrderExists)"]
+        await sent(world, 2)
+        assert verdicts(world)[2:] == ["Queued"]
+
+
+async def test_an_entry_lost_before_admission_ends_by_proof_of_absence(autojump_clock: object) -> None:
+    """POST-4: absence counts only after the expiry and its margin; then EXPIRED, the market trades again."""
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION, uses=1)])
+    async with world_of(settings_of(SNDK), twice(SNDK), faults=faults) as world:
+        await sent(world)
+        expires_ms = world.exchange.received[0][1].expires_after_ms
+        assert expires_ms is not None
+        await in_state(world, OrderState.UNKNOWN)
+        await in_state(world, OrderState.EXPIRED)
+        assert 2000 <= world.clock.wall_ms() - expires_ms < 5000  # the margin, and one round of questions
+        assert world.bot.tally.entries_unresolved == 1
+        await holding(world, SNDK)
+        assert len({o["c"] for o in world.entries}) == len(world.entries) == 2
+
+
+async def test_a_late_landing_is_found_before_absence_is_believed(autojump_clock: object) -> None:
+    """POST-4: nine seconds on its way, admitted before its expiry: the question that finds nothing does not end it."""
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(9000))])
+    async with world_of(settings_of(SNDK), trading(SNDK), faults=faults) as world:
+        await sent(world)
+        await in_state(world, OrderState.UNKNOWN)
+        await holding(world, SNDK)
+        assert entry(world).state is OrderState.FILLED
+        assert entry(world).queries >= 2
+
+
+async def test_an_answer_after_the_deadline_is_still_applied(autojump_clock: object) -> None:
+    """POST-5: the post timed out, its answer comes two seconds later and settles the order."""
+    faults = Faults(
+        [
+            lost("post", uses=1, action=Delay(7000)),
+            lost("orderUpdates", uses=1),
+            lost("orderStatus", Point.INFO, action=HttpAnswer(500)),
+        ]
+    )
+    async with world_of(settings_of(SNDK), trading(SNDK), faults=faults) as world:
+        await world.ready()
+        faults.add(lost("userFills", uses=1, action=Delay(7500)))
+        await in_state_after_send(world, OrderState.UNKNOWN)
+        await holding(world, SNDK)
+        assert world.bot.trader is not None
+        assert world.bot.trader.executor.late_answers == 1
+        assert [n.fields["late"] for n in world.events("post_response")] == [True]
+        assert entry(world).state is OrderState.FILLED
+        assert len(world.entries) == 1
+
+
+async def in_state_after_send(world: World, state: OrderState) -> None:
+    await sent(world)
+    await in_state(world, state)
+
+
+async def test_fills_settle_what_the_status_never_admits(autojump_clock: object) -> None:
+    """POST-4, PROTOCOL 3: `unknownOid` for ever is not absence where the fills show the order."""
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await world.ready()
+        world.faults.world.unknown_order_status = True
+        world.faults.add(*deaf())
+        await in_state_after_send(world, OrderState.UNKNOWN)
+        await holding(world, SNDK)
+        assert entry(world).state is OrderState.FILLED
+        assert ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED not in {c.code for c in world.bot.safety.causes}
+
+
+async def test_part_of_an_order_without_a_status_is_all_of_it_after_its_expiry(autojump_clock: object) -> None:
+    """POST-4: part was executed, the status is `unknownOid` for ever: after the expiry the fills are the whole truth."""
+    thin = quotes(SNDK, PRICES[SNDK], sz="0.01", levels=1)
+    async with world_of(settings_of(SNDK), script(calm(SNDK), jump(SNDK, 2500), [(3250, thin)])) as world:
+        await world.ready()
+        world.faults.world.unknown_order_status = True
+        world.faults.add(*deaf())
+        await in_state_after_send(world, OrderState.UNKNOWN)
+        await in_state(world, OrderState.PARTIALLY_FILLED)
+        assert world.bot.ledger.has_pending_entry(SNDK)
+        await holding(world, SNDK)
+        assert (entry(world).state, entry(world).filled_sz) == (OrderState.FILLED, Decimal("0.01"))
+
+
+async def test_a_doubt_that_stays_ends_new_entries_and_says_so(autojump_clock: object) -> None:
+    """POST-4: no answer to any question for 30 s: ARMED_SAFE with EXECUTION_RETRY_BUDGET_EXCEEDED, for an operator."""
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await world.ready()
+        world.faults.add(*deaf(), lost("orderStatus", Point.INFO, action=HttpAnswer(500)))
+        await in_state_after_send(world, OrderState.UNKNOWN)
+        began = trio.current_time()
+        await world.until(lambda: world.bot.safety.mode is SafetyMode.ARMED_SAFE)
+        assert 30 <= trio.current_time() - began < 33
+        assert [c.code for c in world.bot.safety.causes] == [ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED]
+        outcome = await world.end()
+        assert (outcome.exit_code, outcome.flat) == (0, True)
+
+
+# ---- answers
+
+
+BATCH_ERROR = '{"status":"ok","response":{"type":"order","data":{"statuses":[{"error":"Order has zero size."}]}}}'
+
+
+async def test_a_refused_entry_releases_its_market_and_is_counted(autojump_clock: object) -> None:
+    """POST-2, POST-3: refused whole: REJECTED with the venue's words, counted once, and the market trades again."""
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION, uses=1, action=RefuseText("Insufficient margin."))])
+    async with world_of(settings_of(SNDK), twice(SNDK), faults=faults) as world:
+        await sent(world)
+        await in_state(world, OrderState.REJECTED)
+        assert entry(world).error == "Insufficient margin."
+        assert world.bot.tally.entries_rejected == 1
+        assert [str(n.fields["error"]) for n in world.events("action_rejected")] == ["Insufficient margin."]
+        await holding(world, SNDK)
+
+
+async def test_one_error_stands_for_the_whole_batch(autojump_clock: object) -> None:
+    """POST-2, LESSONS 19: `status: ok` with a single error refuses both orders of the action."""
+    source = script(calm(*PRICES), jump(MU, 2500), jump(SNDK, 3500), jump(NVDA, 3500))
+    settings = settings_of(MU, SNDK, NVDA, executor={"period_ms": 2000}, limits=ROOMY)
+    faults = Faults([Rule(Point.BEFORE_ADMISSION, ReplaceBody(BATCH_ERROR), lambda kind: kind == "order", skip=1)])
+    async with world_of(settings, source, faults=faults) as world:
+        await world.ready()
+        await world.until(lambda: len(world.actions("order")) == 2)
+        assert len(world.actions("order")[1]["orders"]) == 2
+        await holding(world, MU)
+        assert {o.intent.coin: o.state for o in orders(world)} == {
+            MU: OrderState.FILLED,
+            SNDK: OrderState.REJECTED,
+            NVDA: OrderState.REJECTED,
+        }
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        ReplaceBody('{"status":"maybe"}'),
+        ReplaceBody("[]"),
+        ReplaceBody('{"status":"ok","response":{"type":"order","data":{"statuses":[{"melted":{}}]}}}'),
+        HttpAnswer(429),
+        HttpAnswer(502, "<html>Bad Gateway</html>"),
+    ],
+    ids=["unknown status", "no object", "unknown order status", "429", "html"],
+)
+async def test_an_answer_that_nobody_understands_is_doubt(action: FaultAction, autojump_clock: object) -> None:
+    """POST-2, TYP-5: executed, but the answer cannot be read: UNKNOWN, asked at once, FILLED by what the venue says."""
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await world.ready()
+        world.faults.add(lost("order", Point.AFTER_COMMIT, uses=1, action=action), *deaf()[1:])
+        await sent(world)
+        await in_state(world, OrderState.UNKNOWN)
+        assert world.bot.posts.in_flight == 0
+        await holding(world, SNDK)
+        assert entry(world).state is OrderState.FILLED
+        assert entry(world).doubted_ms is not None
+        assert len(world.entries) == 1
+
+
+async def test_a_post_answered_on_the_error_channel_times_out(autojump_clock: object) -> None:
+    """POST-1, PROTOCOL 2.5: an error frame has no id, so the deadline ends the post, and the query its order."""
+    error = '{"channel":"error","data":"Error parsing JSON into valid websocket request: {}"}'
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await world.ready()
+        world.faults.add(lost("post", uses=1, action=ReplaceBody(error)), *deaf()[1:])
+        await sent(world)
+        began = trio.current_time()
+        await world.until(lambda: bool(world.events("send_failure")))
+        assert trio.current_time() - began == pytest.approx(5, abs=0.1)
+        await holding(world, SNDK)
+
+
+async def test_a_duplicate_nonce_is_not_taken_for_a_refusal(autojump_clock: object) -> None:
+    """POST-2, NON-1: "duplicate nonce" says that something with this nonce ran; only the query tells what."""
+    faults = Faults(
+        [lost("order", Point.BEFORE_ADMISSION, uses=1, action=RefuseText("Invalid nonce: duplicate nonce 1767225603030"))]
+    )
+    async with world_of(settings_of(SNDK), trading(SNDK), faults=faults) as world:
+        await in_state_after_send(world, OrderState.UNKNOWN)
+        await in_state(world, OrderState.EXPIRED)
+        assert len(world.entries) == 1
+
+
+async def test_answers_out_of_order_reach_their_own_orders(autojump_clock: object) -> None:
+    """POST-5: the first answer is overtaken by the second; each finds its order by the id of its post."""
+    refuse_second = Rule(Point.BEFORE_ADMISSION, RefuseText("no"), lambda kind: kind == "order", skip=1)
+    faults = Faults([lost("post", uses=1, action=Delay(3000)), refuse_second])
+    source = script(calm(SNDK, NVDA), jump(SNDK, 2500), jump(NVDA, 3500))
+    async with world_of(settings_of(SNDK, NVDA), source, faults=faults) as world:
+        await sent(world, 2)
+        await holding(world, SNDK)
+        await world.until(lambda: len(world.events("post_response")) == 2)
+        assert [n.fields["post"] for n in world.events("post_response")] == [2, 1]
+        assert {o.intent.coin: o.state for o in orders(world)} == {SNDK: OrderState.FILLED, NVDA: OrderState.REJECTED}
+
+
+async def test_every_own_frame_twice_counts_once(autojump_clock: object) -> None:
+    """RDY-3, LESSONS 17: answers, updates and fills come twice each; positions, trades and counts do not double."""
+    faults = Faults([lost(channel, action=Duplicate()) for channel in OWN_FRAMES])
+    settings = settings_of(SNDK, position={"time_stop_ms": 3000})
+    async with world_of(settings, trading(SNDK), faults=faults) as world:
+        await holding(world, SNDK)
+        assert world.bot.ledger.position(SNDK).szi == world.positions()[SNDK].szi
+        await world.until(lambda: bool(world.events("position_closed")))
+        assert world.bot.trader is not None
+        assert len(world.bot.trader.position.trades) == 1
+        assert (world.bot.tally.entries, world.bot.tally.closes, world.bot.tally.fills) == (1, 1, 2)
+        assert (len(world.entries), len(world.closes)) == (1, 1)
+        assert world.bot.posts.in_flight == 0
+
+
+async def test_a_fill_may_come_before_the_answer(autojump_clock: object) -> None:
+    """ORD-1, POST-5: the position is known at the fill; the post stays in flight until its answer."""
+    faults = Faults([lost("post", uses=1, action=Delay(2000))])
+    async with world_of(settings_of(SNDK), trading(SNDK), faults=faults) as world:
+        await holding(world, SNDK)
+        assert entry(world).state is OrderState.FILLED
+        assert world.bot.posts.in_flight == 1
+        await world.until(lambda: world.bot.posts.in_flight == 0)
+        assert world.events("in_doubt") == []
+
+
+@pytest.mark.parametrize("channel", ["orderUpdates", "userFills", "post"])
+async def test_a_channel_that_is_silent_for_ever_blocks_nothing(channel: str, autojump_clock: object) -> None:
+    """ORD-3, LESSONS 16: without one of the three channels two round trips are made and every market ends free."""
+    settings = settings_of(SNDK, position={"time_stop_ms": 6000})
+    async with world_of(settings, twice(SNDK)) as world:
+        await world.ready()
+        world.faults.add(lost(channel))
+        await world.until(lambda: len(world.bot.ledger.finished) >= 4, within_s=70)
+        assert len(world.entries) == 2
+        assert not world.positions()
+        await world.until(lambda: not world.bot.ledger.orders and not world.bot.ledger.held())
+        await world.until(lambda: world.bot.posts.in_flight == 0)
+
+
+async def test_a_thin_book_gives_part_and_the_rest_is_gone(autojump_clock: object) -> None:
+    """POST-2, LESSONS 17, EXIT-4: `filled` may be partial; the dust below 10 USD is held, known and closed whole."""
+    thin = quotes(SNDK, PRICES[SNDK], sz="0.01", levels=1)
+    source = script(calm(SNDK), jump(SNDK, 2500), [(3250, thin)])
+    async with world_of(settings_of(SNDK, position={"time_stop_ms": 3000}), source) as world:
+        await holding(world, SNDK)
+        order = entry(world)
+        assert (order.state, order.filled_sz) == (OrderState.FILLED, Decimal("0.01"))
+        assert order.intent.sz > order.filled_sz
+        await world.until(lambda: bool(world.events("position_closed")))
+        assert not world.positions()
+        assert [o["s"] for o in world.closes] == ["0.01"]
+
+
+# ---- closing orders
+
+
+async def test_a_lost_close_is_sent_again_with_its_own_id(autojump_clock: object) -> None:
+    """POST-3, BAT-5: a reduce-only order without an answer goes out again: same cloid, another nonce, one fill."""
+    faults = Faults([Rule(Point.BEFORE_ADMISSION, lost("order").action, lambda kind: kind == "order", skip=1)])
+    settings = settings_of(SNDK, position={"time_stop_ms": 3000})
+    async with world_of(settings, trading(SNDK), faults=faults) as world:
+        await holding(world, SNDK)
+        await world.until(lambda: not world.positions() and not world.bot.ledger.held())
+        assert len({o["c"] for o in world.closes}) == 1
+        assert len(world.closes) == 2
+        assert len({e.nonce for _, e in world.exchange.received}) == 3
+        assert len(world.fills()) == 2
+
+
+async def test_a_close_that_worked_unseen_is_refused_the_second_time(autojump_clock: object) -> None:
+    """POST-3: the first close was executed unseen; the second cannot flip, its refusal ends it, the market is free."""
+    settings = settings_of(SNDK, position={"time_stop_ms": 3000})
+    async with world_of(settings, twice(SNDK)) as world:
+        await holding(world, SNDK)
+        world.faults.add(*deaf(), lost("orderStatus", Point.INFO, action=HttpAnswer(500)))
+        await world.until(lambda: len(world.closes) == 2)
+        assert len({o["c"] for o in world.closes}) == 1
+        await world.until(lambda: not world.bot.ledger.orders)
+        assert not world.positions()
+        await world.until(lambda: not world.bot.ledger.held(), within_s=70)
+        await sent(world, 2)
+
+
+# ---- the link, and the last look before signing
+
+
+async def test_a_post_cut_off_by_its_link_is_settled_after_the_reconnect(autojump_clock: object) -> None:
+    """POST-3, EXE-3: the link dies with an entry in flight: it is in doubt at once, known after the reconnect, sent once."""
+    settings = settings_of(SNDK, safety={"halt_on_disconnect": "never"})
+    async with world_of(settings, trading(SNDK)) as world:
+        await sent(world)
+        assert world.bot.posts.in_flight == 1
+        cut(world)
+        await world.until(lambda: world.bot.posts.in_flight == 0)
+        post = world.bot.posts.find(1)
+        assert post is not None
+        assert post.state is PostState.DISCONNECTED
+        await holding(world, SNDK)
+        assert entry(world).state is OrderState.FILLED
+        assert len(world.entries) == 1
+
+
+async def test_a_link_lost_with_an_entry_in_flight_ends_in_halt_and_flat(autojump_clock: object) -> None:
+    """STOP-3, EXE-3: a post in doubt is exposure: HALT, and what the entry did at the venue is closed."""
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await sent(world)
+        cut(world)
+        await world.until(lambda: world.bot.safety.mode is SafetyMode.HALT)
+        await world.until(lambda: bool(world.events("halt_flatten")))
+        assert [n.fields["flat"] for n in world.events("halt_flatten")] == [True]
+        assert len(world.fills()) == 2
+        assert not world.positions()
+        assert len(world.entries) == 1
+
+
+HARD_STOPS: dict[str, Callable[[World], None]] = {
+    "HALT by a lost link": cut,
+    "SAFE by an unread account": lambda world: world.faults.add(
+        lost("clearinghouseState", Point.INFO, action=HttpAnswer(500))
+    ),
+    "shutdown": lambda world: world.stop.request("Ctrl+C"),
+}
+
+
+@pytest.mark.parametrize("stop", HARD_STOPS)
+async def test_what_waits_in_the_queue_when_entries_end_is_dropped(stop: str, autojump_clock: object) -> None:
+    """EXE-2, STOP-2: a new order that waits for its tick is dropped, its market released, no nonce and no post used."""
+    # The account is read every minute; the second entry waits from 59.2 s on for the tick 20 s after the first.
+    source = script(calm(SNDK, NVDA), jump(SNDK, 52_500), jump(NVDA, 58_500))
+    async with world_of(settings_of(SNDK, NVDA, executor={"period_ms": 20_000}), source) as world:
+        await trio.sleep(55)
+        await holding(world, SNDK)
+        await world.until(lambda: verdicts(world) == ["Queued", "Queued"])
+        assert len(world.bot.scheduler) == 1
+        HARD_STOPS[stop](world)
+        await world.until(lambda: not world.bot.safety.allows_entry)
+        await trio.sleep(0.01)
+        assert len(world.bot.scheduler) == 0
+        assert not world.bot.ledger.has_pending_entry(NVDA)
+        assert [n.fields["coin"] for n in world.events("mark_released")] == [NVDA]
+        await trio.sleep(25)
+        assert len(world.entries) == 1
+        assert not any(o["a"] != world.entries[0]["a"] for o in world.orders())
+
+
+async def test_five_failures_in_a_row_are_an_alarm(autojump_clock: object) -> None:
+    """POST-6: nobody can be told of an entry that failed after `Queued`, so they are counted and the fifth is critical."""
+    coins = (SNDK, NVDA, TSLA, MU, AMD)
+    source = script(calm(*coins), *(jump(coin, 2500) for coin in coins))
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION)])
+    async with world_of(settings_of(*coins, limits=ROOMY), source, faults=faults) as world:
+        await sent(world, 5)
+        await world.until(lambda: len(world.events("order_send_failure")) == 5)
+        notes = world.events("order_send_failure")
+        assert [n.fields["in_a_row"] for n in notes] == [1, 2, 3, 4, 5]
+        assert [n.level for n in notes] == ["warning"] * 4 + ["critical"]
+
+
+async def test_the_in_flight_count_is_what_was_sent_less_what_ended(autojump_clock: object) -> None:
+    """BAT-6, EXE-4, DESIGN 9.5: through lost, late, doubled and cut-off posts the count holds, and ends at zero."""
+    coins = (SNDK, NVDA, TSLA, MU, AMD)
+    jumps = [jump(coin, 2500 + 1000 * n, bps=bps) for bps in (40, 80) for n, coin in enumerate(coins, bps // 8)]
+    actions = [Delay(6000), lost("post").action, Duplicate(), Delay(300)]
+    rules = [Rule(Point.FRAME, a, lambda channel: channel == "post", skip=n) for n, a in enumerate(actions)]
+    settings = settings_of(*coins, limits=ROOMY, position={"time_stop_ms": 2000}, safety={"halt_on_disconnect": "never"})
+    async with world_of(settings, script(calm(*coins), *jumps), faults=Faults(rules)) as world:
+        await world.ready()
+        posts = world.bot.posts
+        peak = 0
+        while trio.current_time() < 30:
+            assert 0 <= posts.in_flight == posts.sent - posts.completed == sum(p.was_sent for p in posts.live)
+            peak = max(peak, posts.in_flight)
+            if trio.current_time() > 12 and world.bot.market_link.connects == 1:
+                cut(world)
+            await trio.sleep(0.02)
+        assert posts.in_flight == 0
+        assert peak > 1
+        assert posts.sent > 10
+        assert not world.bot.ledger.orders
+        assert {c: p.szi for c, p in world.positions().items()} == {p.coin: p.szi for p in world.bot.ledger.held()}
+        nonces = [n.nonce for n in world.exchange.nonces()]
+        assert nonces == sorted(set(nonces))
