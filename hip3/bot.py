@@ -362,7 +362,6 @@ def _add_trader(
         clock=io.clock,
         journal=journal,
     )
-    position = PositionTask(bookkeeper, facts, events, bot.ready, bot.tally, bell, ask, io.clock, journal)
     reconcile = Reconcile(
         rest=io.rest,
         user=account.user,
@@ -375,6 +374,9 @@ def _add_trader(
         budget=bot.budget,
         clock=io.clock,
         journal=journal,
+    )
+    position = PositionTask(
+        bookkeeper, facts, events, bot.ready, bot.tally, bell, ask, reconcile.read_soon, io.clock, journal
     )
     risk = RiskTask(events, bot.limits, bot.safety, io.clock, journal)
     bot.trader = Trader(account, link, executor, position, reconcile, risk)

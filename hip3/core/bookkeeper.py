@@ -54,7 +54,7 @@ class OrderRejected:
 
 @frozen
 class Doubted:
-    """Something is not known and must be asked: an order, or a size that does not add up."""
+    """Something is not known and must be asked: an order, or the size of a coin that does not add up."""
 
     subject: str
     why: str
@@ -103,6 +103,8 @@ class Bookkeeper:
     _known_since_ms: int | None = None
     """Venue time of this run's first reading; what happened before it is in that reading."""
     _account: f.AccountRead | None = None
+    _suspected: dict[str, Decimal] = field(factory=dict)
+    """What the venue stated once and we do not have, by coin."""
 
     def apply(self, fact: f.Fact, now_ms: int) -> list[Consequence]:
         """What followed from one fact. Refused pairs of the order machine become doubt, never an exception."""
@@ -264,9 +266,10 @@ class Bookkeeper:
             return []
         result: list[Consequence] = []
         account, self._account = self._account, None
+        is_first = self._known_since_ms is None
         if not self.synced:
             result += self._first_sync(account, now_ms)
-        return [*result, *self._compare(account)]
+        return [*result, *self._compare(account, at_once=is_first)]
 
     def _first_sync(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
         """Books what was missed, in the venue's order: fills since the first reading, then what was buffered.
@@ -301,9 +304,14 @@ class Bookkeeper:
                 result.append(Doubted(str(order.cloid), "it rested before the link broke and is not listed any more"))
         return result
 
-    def _compare(self, account: f.AccountRead) -> list[Consequence]:
-        """Compares our sizes, as of the statement's own time, with each dex; takes the venue's word where they differ."""
+    def _compare(self, account: f.AccountRead, *, at_once: bool) -> list[Consequence]:
+        """Compares our sizes, as of the statement's own time, with each dex; takes the venue's word where they differ.
+
+        But for the first statement of a run a difference must be stated twice: one wrong answer has deleted live positions
+        elsewhere (POS-3, LESSONS 30). Until then nothing agrees, and the caller asks again.
+        """
         result: list[Consequence] = []
+        agrees = True
         for state in account.states:
             venue = {p.coin: p for p in state.positions}
             ours = {c for c in self.ledger.positions if (c.partition(":")[0] if ":" in c else "") == state.dex}
@@ -311,14 +319,23 @@ class Bookkeeper:
                 stated = venue[coin].szi if coin in venue else units.ZERO
                 had = self.ledger.size_at(coin, state.time_ms)
                 if had == stated or any(self.ledger.pending(coin)):
-                    continue  # with an order in flight the two may differ by what it did; it is compared when it ends
+                    # With an order in flight the two may differ by what it did; it is compared when it ends.
+                    self._suspected.pop(coin, None)
+                    continue
+                if not at_once and self._suspected.get(coin) != stated:
+                    self._suspected[coin] = stated
+                    result.append(Doubted(coin, f"the venue states {stated}, we have {had}"))
+                    agrees = False
+                    continue
+                self._suspected.pop(coin, None)
                 entry_px = venue[coin].entry_px if coin in venue else None
                 opened = entry_time(self._history, coin, stated) or state.time_ms
                 position = self.ledger.position(coin)
                 later = position.szi - had  # fills after the statement stay booked
                 position.adopt(stated + later, entry_px or position.entry_px, opened)
                 result.append(Corrected(coin, had, stated))
-        result.append(PositionsAgree(max((s.time_ms for s in account.states), default=0)))
+        if agrees:
+            result.append(PositionsAgree(max((s.time_ms for s in account.states), default=0)))
         return result
 
     def mark_overdue(self, coin: str) -> bool:

@@ -54,7 +54,9 @@ def due_exits(ledger: Ledger, config: ExitConfig, now_wall_ms: int) -> list[Exit
     return [
         ExitRequest(p.coin, ExitReason.TIME_STOP, age_ms(p, now_wall_ms))
         for p in ledger.held()
-        if age_ms(p, now_wall_ms) > config.time_stop_ms and ledger.pending_close(p.coin) is None
+        if age_ms(p, now_wall_ms) > config.time_stop_ms
+        and ledger.pending_close(p.coin) is None
+        and now_wall_ms >= p.close_not_before_ms
     ]
 
 

@@ -29,6 +29,7 @@ class Trade:
     fees_usd: Decimal
     signal_id: str | None
     expected_edge_bps: Decimal | None
+    """The signal's edge at the touched price, before fees like `actual_edge_bps`; None without a signal of this run."""
     exit_reason: str
 
     @property
@@ -62,6 +63,8 @@ class MarketPosition:
     signal: Signal | None = None
     closing: ClientOrderId | None = None
     close_attempts: int = 0
+    close_not_before_ms: int = 0
+    """Wall time; set where the venue said that there is nothing to close, so that it is asked before the next attempt."""
     exit_reason: str = "unknown"
     _traded_sz: Decimal = units.ZERO
     _entry_notional: Decimal = units.ZERO
@@ -143,7 +146,7 @@ class MarketPosition:
             realized_usd=self.realized_usd,
             fees_usd=self.fees_usd,
             signal_id=self.signal.id if self.signal else None,
-            expected_edge_bps=self.signal.expected_edge_bps if self.signal else None,
+            expected_edge_bps=self.signal.edge_bps if self.signal else None,
             exit_reason=self.exit_reason,
         )
         self.entry_ms = None
@@ -155,3 +158,4 @@ class MarketPosition:
         self.entry_px = self.realized_usd = self.fees_usd = units.ZERO
         self._traded_sz = self._entry_notional = self._exit_sz = self._exit_notional = units.ZERO
         self.signal, self.closing, self.close_attempts, self.exit_reason = None, None, 0, "unknown"
+        self.close_not_before_ms = 0

@@ -19,9 +19,12 @@ from hip3.core.trades import Trade
 from hip3.fsm.order import OrderEvent, OrderState
 from hip3.fsm.ready import Condition
 from hip3.tasks.channels import Doorbell, Mailbox
+from hip3.venue.hyperliquid.refusals import RefusalReason, classify_error, classify_rejection
 from hip3.venue.hyperliquid.statuses import StatusClass, classify_status
 
 KEPT_TRADES = 1000
+ASK_BEFORE_CLOSE_MS = 2_000
+"""Room for two readings of the account at 0.3 s each (PROTOCOL 7.2); then closing goes on whatever they say."""
 
 _EVENT_OF = {
     StatusClass.OPEN: OrderEvent.ACK,
@@ -45,6 +48,7 @@ class PositionTask:
     tally: Tally
     wake_executor: Doorbell
     wake_reconcile: Doorbell
+    read_account_soon: Callable[[], None]
     clock: Clock
     journal: Journal
     on_change: Callable[[], None] = lambda: None
@@ -82,10 +86,17 @@ class PositionTask:
                 self.wake_executor.ring()
             case b.OrderRejected(order, error):
                 self._note("info", "action_rejected", cloid=str(order.cloid), coin=order.intent.coin, error=error)
+                reasons = (classify_error(error), classify_rejection(error))  # told by the answer or by a frame
+                if order.intent.reduce_only and RefusalReason.REDUCE_ONLY in reasons:
+                    self._nothing_to_close(order.intent.coin)
                 self.events.put(consequence)
             case b.Doubted(subject, why):
                 self._note("warning", "in_doubt", subject=subject, why=why)
-                self.wake_reconcile.ring()
+                if subject in self.bookkeeper.ledger.positions:
+                    self.ready.set(Condition.POSITION_SYNCED, holds=False)
+                    self.read_account_soon()
+                else:
+                    self.wake_reconcile.ring()
             case b.Corrected(coin, ours, venue):
                 self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue)
                 self.events.put(consequence)
@@ -96,9 +107,15 @@ class PositionTask:
             case b.PositionsAgree():
                 self.ready.set(Condition.POSITION_SYNCED, holds=True)
 
+    def _nothing_to_close(self, coin: str) -> None:
+        """The venue says that our position is not there: the account is read before a close is tried again."""
+        position = self.bookkeeper.ledger.position(coin)
+        position.close_not_before_ms = self.clock.wall_ms() + ASK_BEFORE_CLOSE_MS
+        self.read_account_soon()
+
     def _filled(self, filled: b.Filled) -> None:
         fill, order = filled.fill, filled.order
-        self.tally.on_fill(fill, order)
+        self.tally.on_fill(fill)
         position = self.bookkeeper.ledger.position(fill.coin)
         self._note(
             "info",

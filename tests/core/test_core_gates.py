@@ -180,7 +180,7 @@ def test_a_stale_mark_of_another_exposed_market_is_not_ready() -> None:
 
 def test_a_held_market_that_is_not_configured_is_not_ready() -> None:
     """GATE-2: a position found in a market without data is exposure at an unknown mark: nothing new goes."""
-    desk = Desk()
+    desk = Desk(synced=False)
     stranger = spec("xyz:OTHER")
     desk.sync(held("1", of=stranger))
     verdict = check_entry(SNDK.coin, D("0.02"), view(desk))
@@ -244,7 +244,7 @@ def test_what_passes_never_exceeds_a_cap(  # the six numbers of the arithmetic a
     own: Decimal, other: Decimal, wanted: Decimal, own_mark: Decimal, other_mark: Decimal, per_market: int, total: int
 ) -> None:
     """GATE-2, invariant 1: an order passes the caps exactly where position + order stays within both of them."""
-    desk = Desk()
+    desk = Desk(synced=False)
     positions = [held(str(sz), of=of) for of, sz in ((SNDK, own), (MU, other)) if sz]
     desk.apply(f.LinkUp(), fills(snapshot=True), account(*positions))
     caps = Caps(per_market_usd=D(per_market), total_usd=D(total))

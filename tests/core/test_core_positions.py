@@ -212,9 +212,23 @@ def test_a_correction_takes_the_venues_word_and_keeps_the_entry_time() -> None:
     """POS-3: a different size on the same side is corrected, and the entry time is not reset (LESSONS 11)."""
     desk = Desk()
     desk.apply(fills(strange("0.10", start="0", time_ms=T0 + 100)))
-    found = desk.apply(account(held("0.07"), time_ms=T0 + 500))
+    desk.apply(account(held("0.07"), time_ms=T0 + 500))
+    found = desk.apply(account(held("0.07"), time_ms=T0 + 800))
     assert Corrected(SNDK.coin, D("0.10"), D("0.07")) in found
     assert (desk.position().szi, desk.position().entry_ms) == (D("0.07"), T0 + 100)
+
+
+def test_a_difference_must_be_stated_twice() -> None:
+    """POS-3, LESSONS 30: one statement that differs is a doubt; the same again corrects; until then nothing agrees."""
+    desk = Desk()
+    desk.apply(fills(strange("0.10", start="0", time_ms=T0 + 100)))
+    empty = desk.apply(account(time_ms=T0 + 500))
+    assert [type(c) for c in empty] == [Doubted]
+    other = desk.apply(account(held("0.07"), time_ms=T0 + 600))
+    assert [type(c) for c in other] == [Doubted]
+    assert of_kind(desk.apply(account(held("0.10"), time_ms=T0 + 700)), PositionsAgree)
+    assert [type(c) for c in desk.apply(account(held("0.07"), time_ms=T0 + 800))] == [Doubted], "forgotten by agreement"
+    assert desk.position().szi == D("0.10")
 
 
 def test_a_market_with_an_order_in_flight_is_not_corrected() -> None:
