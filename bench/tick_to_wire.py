@@ -8,7 +8,7 @@ tight loop, our signing and the official SDK's.
 
 from __future__ import annotations
 
-import stamps  # isort: skip - before trio
+from bench import stamps  # isort: skip - before trio
 
 import argparse
 import json

@@ -42,7 +42,7 @@ def summary_lines(bot: Bot, outcome: Outcome, *, notes: Sequence[str] = ()) -> s
         _alarm(outcome),
         _title(bot, outcome, notes),
         _signals(bot),
-        _orders(bot),
+        _orders(bot, outcome),
         _trades(bot),
         _totals(bot),
         _certificate(bot, outcome),
@@ -109,8 +109,13 @@ def _signals(bot: Bot) -> list[str]:
     return lines
 
 
-def _orders(bot: Bot) -> list[str]:
-    t = bot.tally
+def _way_out_orders(outcome: Outcome) -> int:
+    """Closing orders of the final flatten; they go past the ledger, so its counts do not hold them."""
+    return outcome.certificate.orders_sent if outcome.certificate else 0
+
+
+def _orders(bot: Bot, outcome: Outcome) -> list[str]:
+    t, leaving = bot.tally, _way_out_orders(outcome)
     if bot.trader is None:
         return []
     items = [f"entries {t.entries}", f"filled {t.entries_filled}", f"rejected {t.entries_rejected}"]
@@ -118,7 +123,7 @@ def _orders(bot: Bot) -> list[str]:
         f"unresolved {t.entries_unresolved}",
         "no fill rate" if t.fill_rate is None else f"fill rate {t.fill_rate:.0%}",
     ]
-    return _listed("orders", [f"{t.orders} in all", *items, f"closes {t.closes}", f"fills {t.fills}"])
+    return _listed("orders", [f"{t.orders + leaving} in all", *items, f"closes {t.closes + leaving}", f"fills {t.fills}"])
 
 
 _COLUMNS = ("coin", "side", "size", "entry", "exit", "held", "expect", "actual", "fees", "PnL", "why")
@@ -169,7 +174,7 @@ def _totals(bot: Bot) -> list[str]:
     lines = []
     expected, actual = t.mean_expected_edge_bps, t.mean_actual_edge_bps
     if expected is not None and actual is not None:
-        means = [f"expected {bps_text(expected)} bps after the entry's fee", f"actual {bps_text(actual)} bps before fees"]
+        means = [f"before fees: expected {bps_text(expected)} bps", f"actual {bps_text(actual)} bps"]
         lines += _listed("edge", [*means, f"slippage {bps_text(expected - actual)} bps (means of n = {t.edge_trades})"])
     money = [
         f"{t.trades} trades",
@@ -227,12 +232,12 @@ def summary_object(bot: Bot, outcome: Outcome, *, config_hash: str, notes: Seque
         "signals": bot.signal_book.count,
         "verdicts": dict(bot.signal_book.verdicts),
         "detector_rejected": {coin: dict(counts) for coin, counts in bot.detector.rejected.items()},
-        "orders": t.orders,
+        "orders": t.orders + _way_out_orders(outcome),
         "entries": t.entries,
         "entries_filled": t.entries_filled,
         "entries_rejected": t.entries_rejected,
         "entries_unresolved": t.entries_unresolved,
-        "closes": t.closes,
+        "closes": t.closes + _way_out_orders(outcome),
         "fills": t.fills,
         "trades": t.trades,
         "wins": t.wins,

@@ -54,9 +54,7 @@ class Signal:
     touch_sz: Decimal
     reference_px: Decimal
     edge_bps: Decimal
-    """Edge at the touched price before cost."""
-    expected_edge_bps: Decimal
-    """Edge at the touched price after the taker fee."""
+    """Edge at the touched price before cost: what the trade earns, fees apart, if the price comes to the reference."""
     cost_bps: Decimal
     taker_fee_bps: Decimal
     slippage_bps: Decimal
@@ -187,7 +185,6 @@ class Detector:
             touch_sz=level.sz,
             reference_px=reference,
             edge_bps=edge,
-            expected_edge_bps=edge - fee,
             cost_bps=cost,
             taker_fee_bps=fee,
             slippage_bps=config.slippage_bps,

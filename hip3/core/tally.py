@@ -48,9 +48,9 @@ class Tally:
         else:
             self.entries_rejected += 1
 
-    def on_fill(self, fill: Fill, order: TrackedOrder | None) -> None:
-        """Counts a fill of this run; those that no order of ours explains are counted in the money all the same."""
-        self.fills += order is not None
+    def on_fill(self, fill: Fill) -> None:
+        """Counts a fill that was booked, those of the way out and of strangers on the account included."""
+        self.fills += 1
         self.volume_usd += fill.px * fill.sz
         self.fees_usd += fill.fee
 

@@ -51,7 +51,7 @@ async def dial(url: str) -> AsyncIterator[WebSocketConnection]:
         with trio.fail_after(DIAL_S):
             ws = await wrap_client_stream(
                 nursery,
-                stream,  # type: ignore[arg-type] # annotated as a socket stream; any stream works, TLS among them
+                stream,
                 parts.netloc,
                 resource,
                 message_queue_size=MESSAGE_QUEUE,

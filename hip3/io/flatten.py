@@ -55,6 +55,8 @@ class FlatCertificate:
     asked: tuple[Asked, ...]
     cancelled: tuple[str, ...]
     closed: tuple[str, ...]
+    orders_sent: int
+    """Closing orders sent, answered or not."""
     residual: tuple[str, ...]
     """What is left, one sentence each; "not known" entries included."""
     problems: tuple[str, ...]
@@ -68,6 +70,7 @@ class FlatCertificate:
             "asked": [{"dex": a.dex or "main", "what": a.what, "at_ms": a.at_ms, "answer": a.answer} for a in self.asked],
             "cancelled": list(self.cancelled),
             "closed": list(self.closed),
+            "orders_sent": self.orders_sent,
             "residual": list(self.residual),
             "problems": list(self.problems),
         }
@@ -136,6 +139,7 @@ class Flattener:
             asked=tuple(self._asked.values()),
             cancelled=tuple(self._cancelled),
             closed=tuple(self._closed),
+            orders_sent=sum(self._attempts.values()),
             residual=tuple(residual),
             problems=tuple(self._problems),
         )

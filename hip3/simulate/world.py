@@ -129,7 +129,7 @@ async def open_world(
     faults: Faults | None = None,
     start_ms: int = START_MS,
 ) -> AsyncIterator[World]:
-    """Starts exchange and bot at the wall time `start_ms`; the block may end before the bot does, which is then cancelled."""
+    """Starts exchange and bot at the wall time `start_ms`. The block may end before the bot, which is then cancelled."""
     clock, journal, stop = TrioClock.starting_at(start_ms), Journal(), Stop()
     struck = faults if faults is not None else Faults()
     venue = make_paper(settings, source, clock, faults=struck, config=config)

@@ -50,7 +50,9 @@ async def test_a_clean_run_says_what_happened(autojump_clock: object) -> None:
     assert lines[1] == "  synthetic market: chosen, not measured"
     assert f"signals   {bot.signal_book.count} in all, " in text
     assert f"over the total cap {bot.signal_book.verdicts['Rejected(MaxPositionTotal)']}" in text
-    assert f"{t.orders} in all, entries {t.entries}, filled {t.entries_filled}, rejected {t.entries_rejected}, " in text
+    assert ended.outcome.certificate is not None
+    sent = t.orders + ended.outcome.certificate.orders_sent
+    assert f"{sent} in all, entries {t.entries}, filled {t.entries_filled}, rejected {t.entries_rejected}, " in text
     assert f"fill rate {t.entries_filled * 100 / t.entries:.0f}%" in text
     assert bot.trader is not None
     for trade in bot.trader.position.trades:

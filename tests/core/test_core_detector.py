@@ -285,7 +285,7 @@ def test_a_signal_carries_its_inputs() -> None:
         1500,
     )
     assert (signal.cost_bps, signal.taker_fee_bps, signal.slippage_bps, signal.min_edge_bps) == (D(11), D(4), D(2), D(5))
-    assert (signal.touch_px, signal.touch_sz, signal.edge_bps, signal.expected_edge_bps) == (D("998.9"), D(100), D(11), D(7))
+    assert (signal.touch_px, signal.touch_sz, signal.edge_bps) == (D("998.9"), D(100), D(11))
     assert signal.px == D("999.1")  # 998.9 + 2 bps = 999.0998, up to the tick
 
 
@@ -327,7 +327,7 @@ def test_no_signal_gives_away_more_than_it_may(oracle: int, offset: int, spread:
     assert units.is_legal_price(signal.px, sz_decimals)
     assert (signal.px - touch) * signal.side.sign >= 0
     assert edge_bps(signal.side, signal.px, reference) >= D(11) - D(2)
-    assert signal.expected_edge_bps == edge_bps(signal.side, touch, reference) - FEE
+    assert signal.edge_bps == edge_bps(signal.side, touch, reference)
     assert signal.sz == units.round_size(signal.sz, sz_decimals)
     assert 0 < signal.sz <= touch_sz
     assert min(signal.px, touch) * signal.sz >= D(11)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # ships no types; it is the oracle of our encoding here
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # ships no types; the oracle for bytes that are not in normal form
+import msgpack
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
