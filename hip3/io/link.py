@@ -54,6 +54,8 @@ class LinkConfig:
     silent_after_ms: int = 45_000
     pong_within_ms: int = 10_000
     ack_within_ms: int = 10_000
+    send_within_ms: int = 5_000
+    """As long as a post may wait for its answer (POST-1): a socket that takes no bytes for that long gives none."""
     backoff_first_ms: int = 1_000
     backoff_most_ms: int = 60_000
     stable_after_ms: int = 60_000
@@ -106,6 +108,7 @@ class Link:
         self._ws: WebSocketConnection | None = None
         self._awaiting: set[tuple[str, str | None, str | None]] = set()
         self._all_acked = trio.Event()
+        self._stuck = trio.Event()
         self._last_recv_ms = 0
         self._backoff_ms = self._config.backoff_first_ms
 
@@ -116,7 +119,10 @@ class Link:
     @property
     def is_up(self) -> bool:
         """Synchronous: bytes given to `send` in this step have a socket to go to."""
-        return self._ws is not None and self._ws.closed is None and self.state is not ConnectionState.DIALING
+        ws = self._ws
+        return (
+            ws is not None and ws.closed is None and not self._stuck.is_set() and self.state is not ConnectionState.DIALING
+        )
 
     async def send(self, text: str) -> None:
         """Hands one message to the socket. Raises LinkLost; after a LinkLost it is unknown whether bytes left."""
@@ -124,10 +130,15 @@ class Link:
         if ws is None:
             raise LinkLost(f"{self.name} link is {self.state.name}")
         self._limits.messages.spend(self._clock.mono_ms())
+        within_ms = self._config.send_within_ms
         try:
-            await ws.send_message(text)
+            with trio.fail_after(within_ms / 1000):
+                await ws.send_message(text)
         except ConnectionClosed as e:
             raise LinkLost(f"{self.name} link closed while sending") from e
+        except trio.TooSlowError:
+            self._stuck.set()  # half a frame may have left, so nothing can follow it on this connection
+            raise LinkLost(f"{self.name} link took no bytes for {within_ms} ms") from None
 
     def synced(self) -> None:
         """The consumer has read what the session does not carry; the link counts as READY."""
@@ -178,10 +189,12 @@ class Link:
                 self._last_recv_ms = self._clock.mono_ms()
                 self._awaiting = {_ack_key(s) for s in self._subscriptions}
                 self._all_acked = trio.Event()
+                self._stuck = trio.Event()
                 self._handler.on_subscribing()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read, ws)
                     nursery.start_soon(self._watch)
+                    nursery.start_soon(self._watch_stuck)
                     await self._subscribe()
         except* (LinkLost, *CONNECTION_FAILURES) as group:
             error = first_leaf(group)
@@ -241,6 +254,11 @@ class Link:
                 await self.send(PING)
                 last_ping = now
             await trio.sleep((min(last_ping + config.ping_every_ms, silent_limit) - now) / 1000)
+
+    async def _watch_stuck(self) -> None:
+        """Ends the session where somebody, perhaps outside it, could not hand over a whole message."""
+        await self._stuck.wait()
+        raise LinkLost(f"took no bytes for {self._config.send_within_ms} ms")
 
     def _changed(self, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
         self._note("debug", "connection", before=before.name, cause=event.name, after=after.name)
