@@ -79,8 +79,10 @@ class App:
         if self.error is None:
             self.error = error
         first = first_leaf(error)
-        self.bot.note("critical", "task_crashed", error=f"{type(first).__name__}: {first}")
-        self.stop.request_once(f"a task crashed: {type(first).__name__}: {first}")
+        what = f"{type(first).__name__}: {first}"
+        self.bot.note("critical", "task_crashed", error=what)
+        self.bot.safety.add(ReasonCode.INTERNAL_ERROR, Severity.HALT, "process", what, Clears.NEVER)
+        self.stop.request_once(f"a task crashed: {what}")
 
     # ---- rings
 
