@@ -101,6 +101,8 @@ class Flattener:
     _closed: list[str] = field(factory=list, init=False)
     _problems: list[str] = field(factory=list, init=False)
     _attempts: dict[str, int] = field(factory=dict, init=False)
+    _insists: bool = field(default=False, init=False)
+    """A round has ended with orders listed, or not known; closing waits for them no longer."""
     _specs: dict[str, MarketSpec] = field(factory=dict, init=False)
     _orders: dict[str, tuple[OrderUpdate, ...] | None] = field(factory=dict, init=False)
     _positions: dict[str, tuple[Position, ...] | None] = field(factory=dict, init=False)
@@ -163,8 +165,11 @@ class Flattener:
         clean = True
         for dex in target.dexes:
             clean &= await self._cancel_listed(target.user, dex)
-        if not clean:
-            return False  # positions are closed when nothing rests that could fill
+        if not clean and not self._insists:
+            # Positions are closed when nothing rests that could fill; but what cannot be cancelled, or not be listed, holds
+            # them up once and no longer (LESSONS 6).
+            self._insists = True
+            return False
         for dex in target.dexes:
             clean &= await self._close_listed(target.user, dex)
         if not clean:

@@ -1,0 +1,337 @@
+"""The one flatten, alone on an exchange: flat is what the venue's answers say, of every dex, and nothing else (STOP-2)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import pytest
+import trio
+from attrs import frozen
+
+from hip3.bot import exit_config
+from hip3.core.ids import CloidFactory, OrderSide, TimeInForce
+from hip3.core.journal import Journal
+from hip3.exchange.config import ExchangeConfig
+from hip3.exchange.faults import FaultAction, Faults, HttpAnswer, Point, RefuseText, ReplaceBody
+from hip3.exchange.inmemory import InMemory
+from hip3.exchange.scripted import ScriptedSource
+from hip3.exchange.seam import BookChange, CtxChange, TimedEvent
+from hip3.io.clock import TrioClock
+from hip3.io.flatten import FlatCertificate, Flattener, FlattenTarget
+from hip3.io.rest import RestClient, http_client
+from hip3.ops.paper import make_paper
+from hip3.ops.stop import Stop
+from hip3.settings.schema import PAPER_MARKETS
+from hip3.simulate.world import START_MS, World
+from hip3.venue.hyperliquid.nonce import NonceSource
+from tests.app.failures.scenes import (
+    AMD,
+    MU,
+    NVDA,
+    PRICES,
+    SNDK,
+    TSLA,
+    URL,
+    Hand,
+    another_hand,
+    calm,
+    lost,
+    quotes,
+    script,
+    settings_of,
+)
+
+D = Decimal
+
+
+@frozen
+class Desk:
+    """An exchange without a bot: an account, somebody's hand on it, and a flatten to try."""
+
+    world: World
+    hand: Hand
+    rest: RestClient
+    steps: list[tuple[str, str]]
+
+    def flattener(self) -> Flattener:
+        return Flattener(
+            rest=self.rest,
+            signer=self.world.venue.account.signer,
+            nonces=NonceSource(self.world.clock.wall_ms),
+            cloids=CloidFactory(self.world.clock.wall_ms()),
+            exits=exit_config(settings_of(SNDK)),
+            clock=self.world.clock,
+            progress=lambda word, sentence: self.steps.append((word, sentence)),
+        )
+
+    async def flatten(self, *, dexes: Sequence[str] = ("xyz",), deadline_s: float = 20) -> FlatCertificate:
+        return await self.flattener().run(FlattenTarget(self.world.user, dexes, {}), deadline_s)
+
+    def orders_sent(self) -> list[Decimal]:
+        """Limit prices of the closing orders that reached the venue."""
+        return [D(o["p"]) for o in self.world.closes]
+
+
+@asynccontextmanager
+async def desk(source: ScriptedSource | None = None, config: ExchangeConfig | None = None) -> AsyncIterator[Desk]:
+    """A venue with the stocks of the scenes, quiet unless a source says otherwise."""
+    clock, faults = TrioClock.starting_at(START_MS), Faults()
+    settings = settings_of(*(m.coin for m in PAPER_MARKETS))
+    venue = make_paper(settings, source or script(calm(*PRICES)), clock, faults=faults, config=config)
+    memory = InMemory(venue.exchange)
+    world = World(venue, faults, Stop(), Journal(), clock, memory)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(memory.run)
+        await trio.sleep(0.5)
+        async with another_hand(world) as hand, http_client(memory.transport()) as client:
+            yield Desk(world, hand, RestClient(client, clock, URL), [])
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_empty_account_is_certified_with_two_questions(autojump_clock: object) -> None:
+    """STOP-2: nothing listed, nothing sent; the certificate holds the two answers that say so."""
+    async with desk() as d:
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert [(a.dex, a.what, a.answer[:7]) for a in certificate.asked] == [
+            ("xyz", "open orders", "0 liste"),
+            ("xyz", "positions", "0 held,"),
+        ]
+        assert d.world.actions() == []
+
+
+async def test_five_positions_and_fifty_orders_are_gone_in_three_seconds(autojump_clock: object) -> None:
+    """END-1: one cancel and one order action do it; measured 2.4 s of the venue's time, most of it answers on their way."""
+    async with desk() as d:
+        for coin in (SNDK, NVDA, TSLA, MU, AMD):
+            await d.hand.take(coin, OrderSide.SELL if coin == MU else OrderSide.BUY, "0.2")
+            await d.hand.rest_bids(coin, 10)
+        assert (len(d.world.positions()), len(d.world.open_orders())) == (5, 50)
+        began, sent = trio.current_time(), len(d.world.actions())
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert trio.current_time() - began < 3
+        assert (d.world.positions(), d.world.open_orders()) == ({}, ())
+        assert (len(certificate.cancelled), len(certificate.closed)) == (50, 5)
+        assert [a["type"] for a in d.world.actions()[sent:]] == ["cancel", "order"]
+
+
+async def test_cancels_come_before_closes(autojump_clock: object) -> None:
+    """STOP-2: positions are closed when nothing rests that could fill behind the flatten's back."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await d.hand.rest_bids(NVDA, 60)
+        await d.flatten()
+        assert [word for word, _ in d.steps] == ["cancel", "cancel", "close"]
+        assert [len(a["cancels"]) for a in d.world.actions("cancel")] == [50, 10]
+
+
+async def test_orders_that_cannot_be_cancelled_do_not_keep_positions_open(autojump_clock: object) -> None:
+    """LESSONS 6, STOP-2: every cancel is lost; the position is closed all the same, and the order stays on the list."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await d.hand.rest_bids(NVDA, 1)
+        d.world.faults.add(lost("cancel", Point.BEFORE_ADMISSION, action=RefuseText("Too many cumulative requests sent")))
+        certificate = await d.flatten()
+        assert not certificate.flat
+        assert d.world.positions() == {}
+        assert len(certificate.residual) == 1
+        assert certificate.residual[0].startswith(f"order {d.world.open_orders()[0].oid}: buy 0.2 {NVDA}")
+        assert "cancel of oid" in " ".join(certificate.problems)
+
+
+async def test_a_question_about_orders_that_fails_does_not_keep_positions_open(autojump_clock: object) -> None:
+    """LESSONS 6: the venue does not list orders any more; positions, which it lists, are closed; flat it is not."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(lost("frontendOpenOrders", Point.INFO, action=HttpAnswer(500)))
+        certificate = await d.flatten()
+        assert d.world.positions() == {}
+        assert (certificate.flat, certificate.residual) == (False, ("open orders of dex xyz: not known",))
+
+
+async def test_each_attempt_asks_for_the_price_and_gives_way_a_little_more(autojump_clock: object) -> None:
+    """EXIT-4: 50 bps below the level of that moment, then 75, 100 ... and never more than 200."""
+    books = [(s * 1000, quotes(SNDK, D(600) - s)) for s in range(30)]
+    async with desk(script(calm(*PRICES), books)) as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(lost("order", Point.BEFORE_ADMISSION, uses=8, action=RefuseText("try again")))
+        certificate = await d.flatten()
+        assert certificate.flat
+        prices = d.orders_sent()
+        assert len(prices) == 9
+        touches = [quotes(SNDK, D(600) - s).bids[0].px for s in range(30)]
+        for n, px in enumerate(prices):
+            bps = min(200, 50 + 25 * n)
+            # The venue's five significant figures allow a tenth here; a sell is rounded down.
+            assert any(0 <= touch * (1 - D(bps) / 10_000) - px < D("0.1") for touch in touches)
+        assert len(set(prices)) == len(prices)
+        assert [o["r"] for o in d.world.closes] == [True] * 9
+        assert len({o["c"] for o in d.world.closes}) == 9
+
+
+async def test_a_price_too_far_from_the_oracle_is_tried_until_it_is_near(autojump_clock: object) -> None:
+    """EXIT-3, PROTOCOL 6: outside the oracle band every close is refused; when the oracle follows, the position goes."""
+    fallen: list[TimedEvent] = [(3000, quotes(SNDK, D(500))), (9000, CtxChange(SNDK, D(500), D(500)))]
+    async with desk(script(calm(SNDK, until_s=3), fallen)) as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await trio.sleep(3)
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert any("Price too far from oracle" in problem for problem in certificate.problems)
+        assert d.world.clock.mono_ms() > 9000
+
+
+async def test_a_frozen_oracle_holds_nothing_up(autojump_clock: object) -> None:
+    """DESIGN 9.9: the oracle stands still at the weekend; as long as quotes are near it, positions are closed."""
+    async with desk() as d:
+        d.world.faults.world.frozen_oracles.add(SNDK)
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        assert (await d.flatten()).flat
+
+
+async def test_a_halted_market_stays_on_the_list_and_the_others_go(autojump_clock: object) -> None:
+    """STOP-2: one market is halted: it is the residue, with the venue's words; the other one is closed."""
+    async with desk() as d:
+        for coin in (SNDK, NVDA):
+            await d.hand.take(coin, OrderSide.BUY, "0.2")
+        d.world.faults.world.halted.add(SNDK)
+        certificate = await d.flatten(deadline_s=5)
+        assert certificate.residual == (f"position: 0.2 {SNDK}, entry 600.24",)
+        assert f"close of {SNDK}: Trading is halted." in certificate.problems
+        assert certificate.problems[-1] == "not verified flat within 5 s"
+
+
+async def test_a_post_only_window_is_waited_out(autojump_clock: object) -> None:
+    """PROTOCOL 6: after an upgrade every IOC fails for a while; the flatten is still there when the window ends."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.world.post_only = True
+        d.world.exchange.call_later(6000, lambda: setattr(d.world.faults.world, "post_only", False))
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert "post-only" in " ".join(certificate.problems)
+
+
+async def test_without_buyers_a_long_stays_and_a_short_goes(autojump_clock: object) -> None:
+    """EXIT-4: a one-sided book: what has a level is closed, what has none is residue, and both are said."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await d.hand.take(NVDA, OrderSide.SELL, "0.2")
+        d.world.faults.world.one_sided = {SNDK: OrderSide.BUY, NVDA: OrderSide.BUY}
+        certificate = await d.flatten(deadline_s=3)
+        assert set(d.world.positions()) == {SNDK}
+        assert certificate.residual == (f"position: 0.2 {SNDK}, entry 600.24",)
+        assert f"{SNDK}: no level to close against" in certificate.problems
+
+
+async def test_a_thin_book_is_eaten_level_by_level(autojump_clock: object) -> None:
+    """EXIT-3: part now, the rest at the next price; the certificate adds up to the whole position."""
+    thin = BookChange(SNDK, quotes(SNDK, D(600), sz="0.05").bids[:1] + quotes(SNDK, D(590)).bids, quotes(SNDK, D(600)).asks)
+    async with desk(script(calm(SNDK, until_s=2), [(2000, thin)])) as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await trio.sleep(2)
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert sum(D(line.split()[1]) for line in certificate.closed) == D("0.2")
+        assert len(certificate.closed) == 2
+
+
+async def test_dust_is_closed_whole(autojump_clock: object) -> None:
+    """EXIT-4, PROTOCOL 6: a position of 2 USD is below the minimum of an order and goes in one piece."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.02")
+        account = d.world.exchange.engine.state.account(d.world.user.lower())
+        next(iter(account.holdings.values())).szi = D("0.003")
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert certificate.closed[0].startswith(f"sell 0.003 {SNDK}")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [HttpAnswer(500), HttpAnswer(429), ReplaceBody("null"), ReplaceBody("[]"), ReplaceBody('{"assetPositions":5}')],
+    ids=["500", "429", "null", "empty list", "other form"],
+)
+async def test_a_question_that_fails_is_not_flat(action: FaultAction, autojump_clock: object) -> None:
+    """LESSONS 7, 30: whatever comes in place of the positions, it is "not known", never "none"."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(lost("clearinghouseState", Point.INFO, action=action))
+        certificate = await d.flatten(deadline_s=3)
+        assert (certificate.flat, certificate.residual) == (False, ("positions of dex xyz: not known",))
+        assert d.orders_sent() == []
+
+
+async def test_one_failed_question_is_asked_again(autojump_clock: object) -> None:
+    """STOP-2: a single 500 costs a round, not the certificate."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(*(lost(q, Point.INFO, uses=1, action=HttpAnswer(500)) for q in ("clearinghouseState", "l2Book")))
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert len(d.orders_sent()) == 1
+
+
+async def test_only_what_was_asked_is_certified(autojump_clock: object) -> None:
+    """LESSONS 7, 22: asked of the main dex alone, the answer is about the main dex; a dex that is not there is not flat."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        main = await d.flatten(dexes=("",))
+        assert {a.dex for a in main.asked} == {""}
+        assert {row["dex"] for row in main.as_dict()["asked"]} == {"main"}  # type: ignore[attr-defined] # a list of rows
+        both = await d.flatten(dexes=("", "xyz"))
+        assert both.flat
+        assert {(a.dex, a.what) for a in both.asked} == {(x, q) for x in ("", "xyz") for q in ("open orders", "positions")}
+        nowhere = await d.flatten(dexes=("atlantis",), deadline_s=2)
+        assert not nowhere.flat
+
+
+async def test_a_position_on_the_main_dex_is_closed_too(autojump_clock: object) -> None:
+    """STOP-2: every dex that is named is emptied, with its own asset ids, from metadata read on the way."""
+    btc = BookChange("BTC", quotes("BTC", D(90_000)).bids, quotes("BTC", D(90_000)).asks)
+    async with desk(script(calm(*PRICES), [(0, btc)])) as d:
+        d.world.exchange.fund(d.world.user, "", D(1000))
+        order = d.hand.order("BTC", OrderSide.BUY, D(91_000), "0.001", TimeInForce.IOC)
+        await d.hand.place(order)
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        certificate = await d.flatten(dexes=("", "xyz"))
+        assert certificate.flat
+        assert [line.split()[2] for line in certificate.closed] == ["BTC", SNDK]
+
+
+async def test_a_coin_that_metadata_does_not_list_is_residue(autojump_clock: object) -> None:
+    """STOP-2: without an asset id no order can be made; the position is listed and the reason is told."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await d.hand.take(NVDA, OrderSide.BUY, "0.2")
+        empty = '{"universe":[{"name":"xyz:XYZ100","szDecimals":4,"maxLeverage":30}],"collateralToken":0}'
+        d.world.faults.add(lost("meta", Point.INFO, action=ReplaceBody(empty)))
+        certificate = await d.flatten(deadline_s=3)
+        assert len(certificate.residual) == 2
+        assert f"{SNDK}: the metadata does not list it, so no order for it can be made" in certificate.problems
+
+
+async def test_a_lost_answer_to_a_close_is_no_second_position(autojump_clock: object) -> None:
+    """POST-3, LESSONS 8: the close was executed, its answer lost: the venue is asked, and nothing is left to close."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(lost("order", Point.AFTER_COMMIT, uses=1))
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert len(d.orders_sent()) == 1
+        assert "no answer" in " ".join(certificate.problems)
+
+
+async def test_looking_changes_nothing(autojump_clock: object) -> None:
+    """END-2: the last look lists orders and positions and sends no action."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await d.hand.rest_bids(NVDA, 1)
+        sent = len(d.world.actions())
+        seen = await d.flattener().look(FlattenTarget(d.world.user, ("xyz",), {}), 1)
+        assert not seen.flat
+        assert [line.split()[0] for line in seen.residual] == ["order", "position:"]
+        assert len(d.world.actions()) == sent
