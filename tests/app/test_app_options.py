@@ -1,0 +1,399 @@
+"""Changing a key of the configuration changes what reaches the wire, or when (LESSONS 4): one row for every key.
+
+Each row gives a key two values in a file that is otherwise the same, and says what is seen with either. Keys of the way to
+the venue (URLs, accounts, keys) are in test_app_options_reach.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import pytest
+import trio
+from attrs import frozen
+
+from hip3.core.ids import OrderSide
+from hip3.exchange.config import ExchangeConfig
+from hip3.exchange.faults import Drop, Faults, HttpAnswer, Point, Rule
+from hip3.exchange.scripted import ScriptedSource
+from hip3.ops.boot import PreflightRefused
+from hip3.settings import ConfigError
+from hip3.settings.load import from_text
+from hip3.settings.schema import Settings
+from hip3.simulate.world import START_MS, World, open_world
+from tests.app.app_builders import (
+    ASSETS,
+    FAST,
+    MU,
+    NVDA,
+    SLOW,
+    SNDK,
+    Script,
+    by_hand,
+    closes,
+    cut_account,
+    dislocated,
+    entries,
+    sent,
+    toml,
+    verdicts,
+)
+
+Probe = Callable[[Settings], Awaitable[object]]
+
+
+def scene(
+    script: Script,
+    look: Callable[[World], Awaitable[object]],
+    *,
+    config: ExchangeConfig | None = FAST,
+    faults: Callable[[], Faults] = Faults,
+) -> Probe:
+    """A probe: runs the world of `script` and answers what `look` sees."""
+
+    async def probe(settings: Settings) -> object:
+        source: ScriptedSource = script.source()
+        async with open_world(settings, source, config=config, faults=faults()) as world:
+            return await look(world)
+
+    return probe
+
+
+def at(ms: int) -> Callable[[World], Awaitable[None]]:
+    async def wait(world: World) -> None:
+        await world.until(lambda: world.clock.mono_ms() >= ms)
+
+    return wait
+
+
+# ---- what is looked at
+
+
+async def entry_count(world: World) -> object:
+    await at(3500)(world)
+    return len(entries(world))
+
+
+def first_entry(key: str) -> Callable[[World], Awaitable[object]]:
+    async def look(world: World) -> object:
+        await world.until(lambda: bool(entries(world)), 4)
+        return entries(world)[0][key]
+
+    return look
+
+
+def first_closes(count: int, key: str = "p") -> Callable[[World], Awaitable[object]]:
+    """A field of the n-th close."""
+
+    async def look(world: World) -> object:
+        await world.until(lambda: len(closes(world)) >= count, 9)
+        return closes(world)[count - 1][1][key]
+
+    return look
+
+
+async def held_s(world: World) -> object:
+    await world.until(lambda: bool(closes(world)), 9)
+    return (closes(world)[0][0] - (world.fills()[0].time_ms - START_MS)) // 1000
+
+
+async def overdue_s(world: World) -> object:
+    await world.until(lambda: bool(world.events("flatten_failed")), 9)
+    return int(str(world.events("flatten_failed")[0].fields["age_ms"])) // 1000
+
+
+async def mode_after_a_cut(world: World) -> object:
+    await world.until(lambda: bool(world.events("position_updated")), 4)
+    cut_account(world)
+    await world.until(lambda: not world.bot.safety.allows_entry, 1)
+    return world.bot.safety.mode.name
+
+
+async def mode_after_a_trade(world: World) -> object:
+    await world.until(lambda: bool(world.events("position_closed")), 6)
+    await at(5000)(world)
+    return world.bot.safety.mode.name
+
+
+async def entries_of_8_s(world: World) -> object:
+    await at(8000)(world)
+    return len(entries(world))
+
+
+async def signals_are_many(world: World) -> object:
+    await at(2900)(world)
+    return len(verdicts(world)) > 1
+
+
+def verdict_of(coin: str) -> Callable[[World], Awaitable[object]]:
+    async def look(world: World) -> object:
+        await world.until(lambda: bool(verdicts(world, coin)), 5)
+        return verdicts(world, coin)[0]
+
+    return look
+
+
+async def gap_ms(world: World) -> object:
+    await world.until(lambda: len(sent(world)) == 2, 4)
+    return sent(world)[1][0] - sent(world)[0][0]
+
+
+async def queue_was_full(world: World) -> object:
+    await at(2500)(world)
+    return "Rejected(QueueFull)" in verdicts(world)
+
+
+async def close_queue_was_full(world: World) -> object:
+    await world.until(lambda: len(closes(world)) >= 3, 9)
+    return bool(world.events("reduce_only_queue_full"))
+
+
+async def orders_in_one_action(world: World) -> object:
+    await world.until(lambda: len(entries(world)) == 3, 4)
+    return max(len(e.raw_action["orders"]) for _, e in sent(world)) > 1
+
+
+async def why_it_failed(world: World) -> object:
+    await world.until(lambda: bool(world.events("send_failure")), 9)
+    return world.events("send_failure")[0].fields["why"]
+
+
+async def expiry_s(world: World) -> object:
+    await world.until(lambda: bool(sent(world)), 4)
+    at_ms, envelope = sent(world)[0]
+    assert envelope.expires_after_ms is not None
+    return round((envelope.expires_after_ms - START_MS - at_ms) / 1000)
+
+
+async def settle_ms(world: World) -> object:
+    await world.until(lambda: bool(sent(world)), 4)
+    await world.end()
+    states = {n.fields["after"]: n.wall_ms for n in world.events("lifecycle")}
+    return states["CANCELING"] - states["STOPPING"]
+
+
+async def flatten_s(world: World) -> object:
+    await world.ready()
+    world.faults.add(Rule(Point.INFO, HttpAnswer(500), lambda s: s == "frontendOpenOrders", uses=None))
+    outcome = await world.end()
+    assert outcome.certificate is not None
+    return (outcome.certificate.finished_ms - outcome.certificate.started_ms) // 1000
+
+
+async def way_ms(world: World) -> object:
+    """From the client's send to the block that executed it, and from there to the answer."""
+    await world.until(lambda: bool(world.events("fill")), 4)
+    fill_ms = world.fills()[0].time_ms
+    return fill_ms - START_MS - sent(world)[0][0], world.events("post_response")[0].wall_ms - fill_ms
+
+
+async def is_on_the_half_second(world: World) -> object:
+    await world.until(lambda: bool(world.fills()), 4)
+    return world.fills()[0].time_ms % 500 == 0
+
+
+async def cash(world: World) -> object:
+    await world.ready()
+    return world.exchange.engine.state.account(world.user.lower()).cash["xyz"]
+
+
+async def assets(world: World) -> object:
+    await at(3500)(world)
+    return [order["a"] for order in entries(world)]
+
+
+async def close_of_three(world: World) -> object:
+    """Three positions of one age, so that their time stops are over in one look."""
+    await world.ready()
+    async with trio.open_nursery() as nursery:
+        for coin in (SNDK, MU, NVDA):
+            nursery.start_soon(partial(by_hand, world, OrderSide.BUY, "600.1", "0.02", coin=coin))
+    return await close_queue_was_full(world)
+
+
+# ---- scenes
+
+ONCE = dislocated()
+THIN = Script().calm().quote(1500, "599.9", "600.1", sz="3").oracle(1500, "602")
+POOR = Script().calm().quote(1500, "599.9", "600.1", sz="0.5").oracle(1500, "602")
+AFTER_THE_CONTEXT = dislocated().quote(1500, "602.4", "602.5").quote(2700, "599.9", "600.1")
+NO_BIDS = dislocated().quote(2500, None, "600.1")
+PAIR = Script().calm(SNDK, MU).oracle(1500, "602").oracle(1500, "602", coin=MU).quote(1500, "602.4", "602.5", coin=MU)
+PAIR.quote(2060, "599.9", "600.1", coin=MU)
+"""SNDK at 2.02 s, MU 60 ms later."""
+TRIPLE = Script(list(PAIR.events)).calm(NVDA).oracle(1500, "602", coin=NVDA).quote(1500, "602.4", "602.5", coin=NVDA)
+TRIPLE.quote(2070, "599.9", "600.1", coin=NVDA)
+TWO, THREE = (SNDK, MU), (SNDK, MU, NVDA)
+BRIEF = {"position.time_stop_ms": 2000}
+OPEN_20 = {**BRIEF, "position.reduce_only_timeout_ms": 20_000}
+SMALL = {"detector.max_order_notional_usd": 20}
+
+
+def no_fees() -> Faults:
+    return Faults([Rule(Point.INFO, HttpAnswer(500), lambda s: s == "userFees")])
+
+
+def no_answer() -> Faults:
+    return Faults([Rule(Point.AFTER_COMMIT, Drop(), lambda s: s == "order")])
+
+
+@frozen
+class Row:
+    """`seen[n]` is what `probe` sees with `values[n]`; `base` are the other keys of the file."""
+
+    key: str
+    values: tuple[object, object]
+    seen: tuple[object, object]
+    probe: Probe
+    base: Mapping[str, object] = {}
+    coins: tuple[str, ...] = (SNDK,)
+
+
+def size(key: str, values: tuple[object, object], seen: tuple[str, str], script: Script = ONCE) -> Row:
+    return Row(key, values, seen, scene(script, first_entry("s")))
+
+
+def trades(key: str, values: tuple[object, object], script: Script = ONCE) -> Row:
+    """The first value trades once, the second not at all."""
+    return Row(key, values, (1, 0), scene(script, entry_count))
+
+
+ROWS = (
+    trades("mode", ("trading", "observation")),
+    Row("markets.coin", (SNDK, MU), ([ASSETS[SNDK]], [ASSETS[MU]]), scene(dislocated(2, SNDK, MU), assets)),
+    Row("markets.asset_idx", (ASSETS[SNDK], 28), (1, "refused by the venue's metadata"), scene(ONCE, entry_count)),
+    trades("markets.threshold_bps", (31, 32)),
+    size("safety.max_notional_usd", (50, 20), ("0.082", "0.032")),
+    Row("safety.allowed_markets", (["SNDK"], ["MU"]), (1, "refused by the configuration"), scene(ONCE, entry_count)),
+    Row("safety.max_daily_trades", (1, 2), (1, 2), scene(Script().calm().rising(2, 7), entries_of_8_s), BRIEF),
+    Row("safety.auto_stop_loss_usd", (20, 0.01), ("ARMED_LIVE", "HALT"), scene(ONCE, mode_after_a_trade), BRIEF),
+    trades("safety.startup_policy", ("auto", "manual")),
+    Row("safety.halt_on_disconnect", ("exposed", "never"), ("HALT", "ARMED_SAFE"), scene(ONCE, mode_after_a_cut)),
+    Row("detector.taker_fee_bps", (4, 40), (1, 0), scene(ONCE, entry_count, faults=no_fees)),
+    Row("detector.slippage_bps", (2, 10), ("600.23", "600.71"), scene(ONCE, first_entry("p"))),
+    trades("detector.min_edge_bps", (5, 30)),
+    size("detector.size_alpha", (0.05, 0.03), ("0.043", "0.026"), THIN),
+    size("detector.min_order_notional_usd", (11, 15), ("0.019", "0.025"), POOR),
+    size("detector.max_order_notional_usd", (50, 20), ("0.082", "0.032")),
+    size("detector.min_book_notional_usd", (500, 1500), ("0.043", "0.019"), THIN),
+    size("detector.normal_book_notional_usd", (5000, 2000), ("0.043", "0.082"), THIN),
+    Row(
+        "detector.reference",
+        ("oracle", "mark"),
+        (1, 0),
+        scene(ONCE, entry_count),
+        {"paper.source": "replay", "paper.recording": "not opened here"},
+    ),
+    Row("detector.max_bbo_age_ms", (10_000, 1500), (1, 0), scene(dislocated(4), entries_of_8_s)),
+    trades("detector.max_ctx_age_ms", (3000, 500), AFTER_THE_CONTEXT),
+    Row(
+        "detector.dedup",
+        (True, False),
+        (False, True),
+        scene(dislocated(2).quote(2300, "601.9", "602.1").quote(2600, "599.8", "600.1"), signals_are_many),
+    ),
+    Row(
+        "detector.direction",
+        (True, False),
+        (0, 1),
+        scene(Script().calm().oracle(1500, "599.5").quote(2500, "597", "598"), entry_count),
+    ),
+    size("limits.max_notional_per_market_usd", (50, 20), ("0.082", "0.032")),
+    Row("limits.max_notional_total_usd", (100, 60), (2, 1), scene(PAIR, entry_count), coins=TWO),
+    Row("position.time_stop_ms", (2000, 3000), (2, 3), scene(ONCE, held_s)),
+    Row("position.reduce_only_timeout_ms", (3000, 5000), (3, 5), scene(NO_BIDS, overdue_s), BRIEF),
+    Row("position.flatten_slippage_bps", (50, 100), ("596.9", "593.9"), scene(ONCE, first_closes(1)), BRIEF),
+    Row("position.flatten_slippage_step_bps", (25, 50), ("595.5", "594"), scene(NO_BIDS, first_closes(2)), OPEN_20),
+    Row("position.flatten_slippage_cap_bps", (200, 75), ("592.5", "595.5"), scene(NO_BIDS, first_closes(4)), OPEN_20),
+    Row("executor.period_ms", (100, 500), (100, 500), scene(PAIR, gap_ms), SMALL, TWO),
+    Row(
+        "executor.max_inflight",
+        (100, 1),
+        ("QueuedDegraded", "Rejected(InflightFull)"),
+        scene(PAIR, verdict_of(MU), config=SLOW),
+        {**SMALL, "executor.high_water": 1},
+        TWO,
+    ),
+    Row(
+        "executor.high_water",
+        (80, 1),
+        ("Queued", "QueuedDegraded"),
+        scene(PAIR, verdict_of(MU), config=SLOW),
+        SMALL,
+        TWO,
+    ),
+    Row(
+        "executor.queue_new",
+        (1000, 1),
+        (False, True),
+        scene(TRIPLE, queue_was_full),
+        {**SMALL, "executor.period_ms": 500},
+        THREE,
+    ),
+    Row(
+        "executor.queue_reduce_only",
+        (500, 1),
+        (False, True),
+        scene(Script().calm(*THREE), close_of_three),
+        BRIEF,
+        THREE,
+    ),
+    Row("executor.max_batch", (50, 1), (True, False), scene(TRIPLE, orders_in_one_action), SMALL, THREE),
+    Row(
+        "executor.post_timeout_ms",
+        (5000, 500),
+        ("no answer within 5000 ms", "no answer within 500 ms"),
+        scene(ONCE, why_it_failed, faults=no_answer),
+    ),
+    Row("executor.expires_after_ms", (10_000, 3000), (10, 3), scene(ONCE, expiry_s)),
+    size("executor.max_order_notional_usd", (50, 20), ("0.082", "0.032")),
+    Row("shutdown.settle_ms", (2000, 500), (2000, 500), scene(ONCE, settle_ms, faults=no_answer)),
+    Row("shutdown.flatten_deadline_s", (20, 3), (20, 3), scene(ONCE, flatten_s)),
+    Row(
+        "paper.latency_ms",
+        (150, 600),
+        ((150, 20), (600, 20)),
+        scene(ONCE, way_ms, config=None),
+        {"paper.block_ms": 10, "paper.response_ms": 20},
+    ),
+    Row(
+        "paper.response_ms",
+        (20, 100),
+        ((20, 20), (20, 100)),
+        scene(ONCE, way_ms, config=None),
+        {"paper.block_ms": 10, "paper.latency_ms": 20},
+    ),
+    Row("paper.block_ms", (85, 500), (False, True), scene(ONCE, is_on_the_half_second, config=None)),
+    Row("paper.deposit_usd", (1000, 250), (1000, 250), scene(ONCE, cash)),
+)
+
+
+async def observe(row: Row, value: object) -> object:
+    """What is seen with one value of the key in the file."""
+    values = {"network": "paper", "safety.startup_policy": "auto", **row.base}
+    coins, market = row.coins, {}
+    if row.key == "markets.coin":
+        coins = (str(value),)
+    elif row.key.startswith("markets."):
+        market = {row.key.removeprefix("markets."): value}
+    else:
+        values[row.key] = value
+    try:
+        settings = from_text(toml(values, coins, market))
+    except ConfigError:
+        return "refused by the configuration"
+    seen: object = None
+    try:
+        seen = await row.probe(settings)
+    except* PreflightRefused:
+        seen = "refused by the venue's metadata"
+    return seen
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+async def test_changing_a_key_changes_what_is_sent(row: Row) -> None:
+    """CFG-3, LESSONS 4: two files that differ in this key alone lead to what the row says, and not to the same."""
+    seen = (await observe(row, row.values[0]), await observe(row, row.values[1]))
+    assert seen == row.seen
+    assert seen[0] != seen[1]
