@@ -37,7 +37,7 @@ from hip3.core.journal import Journal
 from hip3.core.outlook import SignalBook, SignalRecord
 from hip3.io.clock import SystemClock
 from hip3.io.dial import dialer
-from hip3.ops.session import Reach, run_session
+from hip3.ops.session import Reach, run_session, settle_garbage_collector
 from hip3.ops.stop import Stop
 from hip3.settings import schema
 from hip3.venue.hyperliquid.endpoints import Network
@@ -137,6 +137,7 @@ async def measure(samples: int, rhythm: Rhythm, private: coincurve.PrivateKey) -
     command = [sys.executable, script, user, agent.address, str(rhythm.markets), str(rhythm.cycle_ms)]
     venue = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220, S603 - before anything is timed
     assert venue.stdout is not None
+    _separate(venue.pid)
     probe = Probe(private)
     remove = probe.install()
     try:
@@ -149,6 +150,18 @@ async def measure(samples: int, rhythm: Rhythm, private: coincurve.PrivateKey) -
     probe.path_us = probe.path_us[len(probe.path_us) // 10 :]
     probe.bare_us = probe.bare_us[len(probe.bare_us) // 10 :]
     return probe
+
+
+def _separate(venue_pid: int) -> None:
+    """Puts the venue on one processor and the bot on another, as if it were another machine.
+
+    On loopback the kernel may else run the venue in place of the bot at the very moment of the write, and the sample would
+    hold the venue's work.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) > 1:
+        os.sched_setaffinity(0, {cpus[0]})
+        os.sched_setaffinity(venue_pid, set(cpus[1:]))
 
 
 async def _trade(port: int, user: str, agent: TradingKey, samples: int, rhythm: Rhythm, probe: Probe) -> None:
@@ -166,6 +179,7 @@ async def _trade(port: int, user: str, agent: TradingKey, samples: int, rhythm: 
 
     def on_app(app: App) -> None:
         probe.app = app
+        settle_garbage_collector()
 
     async def watch() -> None:
         wanted = math.ceil(samples / 0.9)

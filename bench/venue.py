@@ -74,6 +74,10 @@ async def main(user: str, agent: str, markets: int, cycle_ms: int) -> None:
     async with trio.open_nursery() as nursery:
         port: int = await nursery.start(serve, exchange, "127.0.0.1", 0)
         print(port, flush=True)
+        # Never idle: to wake a sleeping processor of a virtual machine costs its writer about a millisecond, and the
+        # writer is the bot. A network card would not make it pay for that.
+        while True:
+            await trio.lowlevel.checkpoint()
 
 
 if __name__ == "__main__":

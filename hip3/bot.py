@@ -238,7 +238,8 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
     events: Mailbox[ExecutionEvent] = Mailbox(channels.EVENTS)
     nonces = NonceSource(io.clock.wall_ms)
     detector = Detector(detector_config(settings), f"{now:x}", venue.taker_fee_bps)
-    ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal)
+    observing = settings.mode is Mode.OBSERVATION or account is None
+    ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, observing)
     late: list[Bot] = []  # callbacks of parts that exist before the whole does
     safety = Safety(lambda *change: late[0].on_mode(*change), io.clock.wall_ms)  # noqa: PLW0108 - as below
     ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
@@ -301,7 +302,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
     if nonces.sync(venue.server_ms).skew is Skew.ERROR:
         message = f"the local clock is {-nonces.offset_ms} ms from the venue's"
         safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
-    if settings.mode is Mode.OBSERVATION or account is None:
+    if observing or account is None:
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
         return bot
     core_caps = Caps(caps.per_market_usd, caps.total_usd)

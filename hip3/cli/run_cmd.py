@@ -32,7 +32,7 @@ from hip3.io.dial import dialer
 from hip3.io.keys import KeySourceError, check_address, load_trading_key
 from hip3.ops.boot import PreflightRefused
 from hip3.ops.paper import make_paper, paper_source
-from hip3.ops.session import Ended, Reach, StoppedEarly, run_session
+from hip3.ops.session import Ended, Reach, StoppedEarly, run_session, settle_garbage_collector
 from hip3.ops.stop import Stop
 from hip3.settings import ConfigError, LoadedSettings, describe, load
 from hip3.settings.describe import endpoints_of
@@ -159,6 +159,7 @@ async def _session(
 
     def show(app: App) -> None:
         nonlocal display
+        settle_garbage_collector()
         reader.count_filters(app.bot.detector.rejected)
         if options.plain or options.as_json or not can_show(console := Console()):
             reader.say_plain(out)

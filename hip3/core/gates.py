@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from decimal import Decimal
 
-from attrs import frozen
+from attrs import define, frozen
 
 from hip3.core import units
 from hip3.core.ledger import Ledger
@@ -68,12 +68,11 @@ class Caps:
     total_usd: Decimal
 
 
-@frozen
+@define
 class EntryView:
     """What the gates look at, all of it read in the same step."""
 
     allows_entry: bool
-    mode_reason: str
     not_ready: str | None
     """The first missing READY condition, account or market; None where READY-TRADING holds."""
     ledger: Ledger
@@ -90,7 +89,7 @@ class EntryView:
 def check_entry(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
     """None where the order may go; else the first gate that refuses, in the order of GATE-1."""
     if not view.allows_entry:
-        return Verdict(Refusal.HARD_STOP, view.mode_reason)
+        return Verdict(Refusal.HARD_STOP, "the mode forbids entries")
     if view.not_ready is not None:
         return Verdict(Refusal.NOT_READY, view.not_ready)
     capped = _check_caps(coin, sz, view)

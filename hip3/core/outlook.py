@@ -15,6 +15,22 @@ FOLLOW_UP_MS = (1000, 3000, 5000)  # DET-5
 KEPT_SIGNALS = 500
 
 
+def signal_fields(signal: Signal) -> dict[str, object]:
+    """What the journal says of a signal: enough to see why it was one."""
+    return {
+        "signal": signal.id,
+        "coin": signal.coin,
+        "side": signal.side.name,
+        "px": signal.px,
+        "sz": signal.sz,
+        "reference_px": signal.reference_px,
+        "edge_bps": signal.edge_bps,
+        "cost_bps": signal.cost_bps,
+        "bbo_age_ms": signal.bbo_age_ms,
+        "ctx_age_ms": signal.ctx_age_ms,
+    }
+
+
 @define
 class SignalRecord:
     """One signal, its verdict, and how its edge decayed after 1, 3 and 5 seconds (None: no price then)."""

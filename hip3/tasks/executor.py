@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from hip3.core import facts
 from hip3.core.budget import ActionBudget
@@ -27,7 +27,7 @@ from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
 from hip3.core.orders import OrderIntent
-from hip3.core.outlook import SignalBook
+from hip3.core.outlook import SignalBook, signal_fields
 from hip3.core.posts import Post, PostBook
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Batch, Enqueued, Scheduler
@@ -113,16 +113,24 @@ class Executor:
         self._settle_overdue()
         self._drain_answers()
         self._drain_exits()
-        for signal in self.inbox.signals.take():
-            self._consider(signal)
+        judged = [(signal, self._consider(signal)) for signal in self.inbox.signals.take()]
+        sent: tuple[Post, SignedAction] | None = None
+        try:
+            sent = await self._send_next()
+        finally:
+            self._tell(judged)
+        if sent is not None:
+            self._after_send(*sent)
+
+    async def _send_next(self) -> tuple[Post, SignedAction] | None:
+        """One tick of the scheduler and, where it gives a batch, one post; what left, or None."""
         if not self.link.is_up:
             self._drop_new("the account link is down")
-            return
+            return None
         if not self.safety.allows_entry:
             self._drop_new(f"hard stop: {self.safety.mode.name}")
         batch = self.scheduler.tick(self.clock.mono_ms(), self.posts.in_flight, hard_stop=not self.safety.allows_entry)
-        if batch is not None:
-            await self._send(batch)
+        return await self._send(batch) if batch is not None else None
 
     async def _wait(self) -> None:
         now = self.clock.mono_ms()
@@ -138,12 +146,11 @@ class Executor:
 
     # ---- what comes in
 
-    def _consider(self, signal: Signal) -> None:
-        """Gates, register and enqueue in one step (GATE-1, GATE-3)."""
+    def _consider(self, signal: Signal) -> Verdict:
+        """Gates, register and enqueue in one step (GATE-1, GATE-3). The order's way is short: it is told of afterwards."""
         coin = signal.coin
         view = EntryView(
             allows_entry=self.safety.allows_entry,
-            mode_reason=", ".join(c.code.value for c in self.safety.causes) or self.safety.mode.name,
             not_ready=self.not_ready(coin),
             ledger=self.ledger,
             markets=self.markets,
@@ -153,9 +160,29 @@ class Executor:
             entries_left_today=self.limits.entries_left(self.clock.wall_ms()),
             budget_left=self.budget.left,
         )
-        verdict = check_entry(coin, signal.sz, view) or self._place(signal)
-        self.book.judged(signal, verdict)
-        self._note("info", "signal_judged", signal=signal.id, coin=coin, verdict=str(verdict), detail=verdict.detail)
+        refused = check_entry(coin, signal.sz, view)
+        if refused is None:
+            return self._place(signal)
+        if refused.refusal is Refusal.HARD_STOP:
+            causes = ", ".join(c.code.value for c in self.safety.causes)
+            return evolve(refused, detail=causes or self.safety.mode.name)
+        return refused
+
+    def _tell(self, judged: list[tuple[Signal, Verdict]]) -> None:
+        """Journals signals and what became of them."""
+        for signal, verdict in judged:
+            self.book.judged(signal, verdict)
+            self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
+            if verdict.refusal is None:
+                self._note("info", "order_enqueued", cloid=verdict.detail, signal=signal.id, coin=signal.coin)
+            self._note(
+                "info",
+                "signal_judged",
+                signal=signal.id,
+                coin=signal.coin,
+                verdict=str(verdict),
+                detail=verdict.detail,
+            )
 
     def _place(self, signal: Signal) -> Verdict:
         now = self.clock.wall_ms()
@@ -177,9 +204,6 @@ class Executor:
             self.facts.put(facts.OrderDropped(intent.cloid, result.value))
             refusal = Refusal.QUEUE_FULL if result is Enqueued.QUEUE_FULL else Refusal.INFLIGHT_FULL
             return Verdict(refusal, result.value)
-        self._note(
-            "info", "order_enqueued", cloid=intent.cloid.value, signal=signal.id, coin=intent.coin, result=result.name
-        )
         return Verdict(None, intent.cloid.value, degraded=result is Enqueued.DEGRADED)
 
     def _drain_exits(self) -> None:
@@ -306,11 +330,11 @@ class Executor:
             orders.append(intent)
         return Batch(orders=tuple(orders)) if orders else None
 
-    async def _send(self, batch: Batch) -> None:
+    async def _send(self, batch: Batch) -> tuple[Post, SignedAction] | None:
         """Sign, register, send, count. The first suspension point is inside `link.send`."""
         sendable = self._sendable(batch)
         if sendable is None:
-            return
+            return None
         nonce = self.nonces.next()
         signed = self._sign(sendable, nonce)
         post = self.posts.register(sendable, nonce, self.clock.mono_ms())
@@ -323,9 +347,9 @@ class Executor:
             await self.link.send(frame)
         except self.lost as e:
             self._fail(post, PostEvent.LINK_LOST, str(e))
-            return
+            return None
         self.posts.handed_over(post)
-        self._after_send(post, signed)
+        return post, signed
 
     def _sign(self, batch: Batch, nonce: int) -> SignedAction:
         if batch.cancels:

@@ -8,7 +8,7 @@ from attrs import define
 
 from hip3.core import facts
 from hip3.core.clock import Clock
-from hip3.core.detector import Detector
+from hip3.core.detector import Detector, Signal
 from hip3.core.events import (
     AssetCtx,
     Bbo,
@@ -21,7 +21,7 @@ from hip3.core.events import (
 )
 from hip3.core.journal import Journal
 from hip3.core.market import MarketState
-from hip3.core.outlook import SignalBook
+from hip3.core.outlook import SignalBook, signal_fields
 from hip3.tasks.channels import Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
 
 
@@ -36,6 +36,8 @@ class MarketIngest:
     wake_executor: Doorbell
     clock: Clock
     journal: Journal
+    observing: bool = False
+    """Nobody takes the signals; they are told and kept."""
     connected_ms: int | None = None
     """Monotonic time of the last connect; None while down."""
 
@@ -71,23 +73,16 @@ class MarketIngest:
         if signal is None:
             return
         self.book.add(signal)
-        self.signals.put(signal)
+        replaced = self.signals.put(signal)
         self.wake_executor.ring()
-        self.journal.note(
-            signal.detected_wall_ms,
-            "info",
-            "signal",
-            signal=signal.id,
-            coin=signal.coin,
-            side=signal.side.name,
-            px=signal.px,
-            sz=signal.sz,
-            reference_px=signal.reference_px,
-            edge_bps=signal.edge_bps,
-            cost_bps=signal.cost_bps,
-            bbo_age_ms=signal.bbo_age_ms,
-            ctx_age_ms=signal.ctx_age_ms,
-        )
+        # On the way to the wire the executor tells of a signal, after its order has left.
+        if self.observing:
+            self._tell(signal)
+        elif replaced is not None:
+            self._tell(replaced)
+
+    def _tell(self, signal: Signal) -> None:
+        self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
 
 
 @define

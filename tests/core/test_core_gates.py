@@ -27,7 +27,6 @@ def view(desk: Desk, *marks: tuple[MarketSpec, str | None], age_ms: int = 0, **c
     markets = {of.coin: market(of, mark=mark, at_ms=NOW - age_ms) for of, mark in marks or ((SNDK, "600"),)}
     base = EntryView(
         allows_entry=True,
-        mode_reason="",
         not_ready=None,
         ledger=desk.ledger,
         markets=markets,
@@ -49,7 +48,7 @@ def hold(desk: Desk, sz: str, *, of: MarketSpec = SNDK, side: OrderSide = OrderS
 
 # In the order of GATE-1: each line makes its gate refuse.
 GATES: list[tuple[Refusal, Callable[[Desk], None], dict[str, Any]]] = [
-    (Refusal.HARD_STOP, lambda d: None, {"allows_entry": False, "mode_reason": "HALT: OPERATOR_KILL"}),
+    (Refusal.HARD_STOP, lambda d: None, {"allows_entry": False}),
     (Refusal.NOT_READY, lambda d: None, {"not_ready": "fills_snapshot"}),
     (Refusal.MAX_POSITION_PER_MARKET, lambda d: None, {"caps": attrs.evolve(WIDE, per_market_usd=D(1), total_usd=D(1))}),
     (Refusal.MAX_POSITION_TOTAL, lambda d: None, {"caps": attrs.evolve(WIDE, total_usd=D(1))}),
