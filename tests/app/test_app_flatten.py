@@ -91,6 +91,23 @@ async def test_halt_works_without_any_websocket(autojump_clock: object) -> None:
         assert not world.bot.trader.account_link.is_up
 
 
+async def test_halt_leaves_room_to_ask(autojump_clock: object) -> None:
+    """STOP-2, PROTOCOL 8: no buyer for two minutes: HALT never gives up, and never asks so often that the venue refuses."""
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await holding(world, SNDK)
+        world.faults.world.one_sided[SNDK] = OrderSide.BUY
+        cut(world)
+        await halted(world)
+        await trio.sleep(120)
+        tries = world.events("halt_flatten")
+        assert len(tries) >= 3
+        assert all(n.level == "critical" and n.fields["residual"] for n in tries)
+        assert "429" not in str([n.fields["problems"] for n in tries])
+        del world.faults.world.one_sided[SNDK]
+        await certified(world)
+        assert world.positions() == {}
+
+
 async def test_halt_owns_all_closing(autojump_clock: object) -> None:
     """DESIGN 6: the time stop passes while HALT is closing; one closing order is sent, not two."""
     settings = settings_of(SNDK, position={"time_stop_ms": 4000})
