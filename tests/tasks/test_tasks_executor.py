@@ -1,0 +1,350 @@
+"""The executor step by step, on real parts and a wire that the test holds (EXE-1, EXE-2, EXE-4, POST-3)."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+
+from hip3.core import facts as f
+from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.budget import ActionBudget
+from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.detector import Detector, DetectorConfig, Signal
+from hip3.core.events import PostResponse
+from hip3.core.execution import ExecutionEvent, SendFailed
+from hip3.core.exits import ExitConfig, ExitReason, ExitRequest
+from hip3.core.gates import Caps
+from hip3.core.ids import CloidFactory, MarketSpec
+from hip3.core.journal import Journal
+from hip3.core.ledger import Ledger
+from hip3.core.market import MarketState
+from hip3.core.orders import CancelIntent
+from hip3.core.outlook import SignalBook
+from hip3.core.posts import PostBook
+from hip3.core.risk import DailyLimits
+from hip3.core.scheduler import Scheduler, SchedulerConfig
+from hip3.fsm.order import OrderState
+from hip3.fsm.post import PostState
+from hip3.tasks.channels import ANSWERS, EVENTS, EXITS, FACTS, Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
+from hip3.tasks.executor import Executor, ExecutorConfig, ExecutorInbox
+from hip3.tasks.position import status_event
+from hip3.venue.hyperliquid.actions import canonicalise, pack
+from hip3.venue.hyperliquid.endpoints import Network
+from hip3.venue.hyperliquid.nonce import NonceSource
+from hip3.venue.hyperliquid.signing import Signature, Signer, TradingKey, action_hash, recover_signer
+from tests.core.core_builders import MU, SNDK, T0, account, bbo, ctx, fills, held
+
+D = Decimal
+KEY = TradingKey((5).to_bytes(32, "big"))
+
+
+class Broken(Exception):
+    """The wire broke."""
+
+
+@define
+class Wire:
+    """The account link as the executor sees it."""
+
+    frames: list[dict[str, Any]] = field(factory=list)
+    is_up: bool = True
+    breaks: bool = False
+    states: list[OrderState] = field(factory=list)
+    """Of every order, at the moment at which bytes are asked for."""
+    ledger: Ledger = field(factory=Ledger)
+
+    async def send(self, text: str) -> None:
+        self.states = [o.state for o in self.ledger.orders.values()]
+        await trio.lowlevel.checkpoint()
+        if self.breaks:
+            raise Broken("the socket closed while sending")
+        self.frames.append(json.loads(text))
+
+
+@define
+class Hands:
+    """A clock that the test moves."""
+
+    ms: int = 0
+
+    def mono_ms(self) -> int:
+        return self.ms
+
+    def wall_ms(self) -> int:
+        return T0 + self.ms
+
+
+@define
+class Bench:
+    """An executor, its wire and its clock; `settle` lets the position task's part happen."""
+
+    executor: Executor
+    wire: Wire
+    clock: Hands
+    detector: Detector
+    safety: Safety
+    bookkeeper: Bookkeeper
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.executor.ledger
+
+    def settle(self) -> None:
+        while (fact := self.executor.facts.get_nowait()) is not None:
+            self.bookkeeper.apply(fact, self.clock.wall_ms())
+
+    def signal(self, of: MarketSpec, oracle: str) -> Signal:
+        """The signal that an oracle above the quotes gives."""
+        market = self.executor.markets[of.coin]
+        market.on_ctx(ctx(of.coin, oracle), self.clock.ms)
+        found = self.detector.evaluate(market, self.clock.ms, self.clock.wall_ms())
+        assert found is not None
+        return found
+
+    async def enter(self, of: MarketSpec = SNDK, oracle: str = "605") -> None:
+        """A signal through the gates to the wire, where nothing forbids it."""
+        self.executor.book.add(signal := self.signal(of, oracle))
+        self.executor.inbox.signals.put(signal)
+        await self.executor.step()
+
+    async def answer(self, post: int, *statuses: object) -> None:
+        payload = {"status": "ok", "response": {"type": "order", "data": {"statuses": list(statuses)}}}
+        self.executor.inbox.answers.put(PostResponse(post, "action", payload))
+        await self.executor.step()
+        self.settle()
+
+    def hold(self, sz: str = "0.1") -> None:
+        """A long position, by the venue's statement."""
+        self.executor.facts.put(fills(snapshot=True))
+        self.executor.facts.put(account(held(sz)))
+        self.settle()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    clock, journal, wire = Hands(), Journal(), Wire()
+    markets = {}
+    for of, oracle in ((SNDK, "600"), (MU, "600")):
+        market = markets[of.coin] = MarketState(of)
+        market.on_bbo(bbo(of.coin, "599.9", "600.1"), 0)
+        market.on_ctx(ctx(of.coin, oracle), 0)
+    config = DetectorConfig(
+        slippage_bps=D(2),
+        min_edge_bps=D(5),
+        size_alpha=D("0.05"),
+        min_order_notional_usd=D(11),
+        max_order_notional_usd=D(40),
+        min_book_notional_usd=D(500),
+        normal_book_notional_usd=D(5000),
+        max_bbo_age_ms=10_000,
+        max_ctx_age_ms=3000,
+        dedup=True,
+        direction=True,
+    )
+    safety = Safety(lambda *_: None, clock.wall_ms)
+    safety.promote(ReasonCode.AUTO_PROMOTE, "a test")
+    ledger = wire.ledger
+    executor = Executor(
+        config=ExecutorConfig(
+            caps=Caps(D(50), D(100)),
+            exits=ExitConfig(30_000, 60_000, D(50), D(25), D(200)),
+            expires_after_ms=10_000,
+            max_mark_age_ms=3000,
+        ),
+        ledger=ledger,
+        scheduler=Scheduler(SchedulerConfig(200, 500, 1000, 50, 100, 80, 100)),
+        posts=PostBook(5000),
+        inbox=ExecutorInbox(SignalSlots(), Mailbox[ExitRequest](EXITS), Mailbox[Answer](ANSWERS), Doorbell()),
+        facts=Mailbox[f.Fact](FACTS),
+        events=Mailbox[ExecutionEvent](EVENTS),
+        markets=markets,
+        safety=safety,
+        limits=DailyLimits(None, D(20)),
+        budget=ActionBudget(10_000, 0),
+        not_ready=lambda _coin: None,
+        signer=Signer(KEY, Network.TESTNET, None),
+        nonces=NonceSource(clock.wall_ms),
+        cloids=CloidFactory(T0),
+        link=wire,
+        lost=Broken,
+        book=SignalBook(),
+        clock=clock,
+        journal=journal,
+    )
+    detector = Detector(config, "t", {SNDK.coin: D("0.9"), MU.coin: D("0.9")})
+    return Bench(executor, wire, clock, detector, safety, Bookkeeper(ledger, status_event))
+
+
+async def test_one_post_is_one_action_with_one_nonce_and_its_own_id(bench: Bench) -> None:
+    """EXE-1, POST-1, SIG-3: signed by our key over action, nonce and expiry; the post id is outside of what is signed."""
+    await bench.enter()
+    (frame,) = bench.wire.frames
+    assert (frame["method"], frame["id"], frame["request"]["type"]) == ("post", 1, "action")
+    payload = frame["request"]["payload"]
+    assert payload["expiresAfter"] == T0 + 10_000
+    hashed = action_hash(pack(canonicalise(payload["action"])), payload["nonce"], None, payload["expiresAfter"])
+    assert recover_signer(hashed, Signature(**payload["signature"]), False) == KEY.address
+    post = bench.executor.posts.find(1)
+    assert post is not None
+    assert (post.state, post.nonce, post.deadline_ms) == (PostState.SENT, payload["nonce"], 5000)
+    assert bench.executor.posts.in_flight == 1
+
+
+async def test_an_order_is_sent_before_its_first_byte_can_leave(bench: Bench) -> None:
+    """ORD-2, EXE-1: at the moment of the hand-over the order is registered and SENT, so no answer can surprise it."""
+    await bench.enter()
+    assert bench.wire.states == [OrderState.SENT]
+
+
+async def test_a_wire_that_breaks_while_sending_leaves_doubt_and_no_count(bench: Bench) -> None:
+    """EXE-4, POST-3: bytes may have left: the entry is UNKNOWN, its market stays marked, nothing is in flight."""
+    bench.wire.breaks = True
+    await bench.enter()
+    bench.settle()
+    (order,) = bench.ledger.orders.values()
+    assert (order.state, order.error) == (OrderState.UNKNOWN, "the socket closed while sending")
+    posts = bench.executor.posts
+    assert (posts.sent, posts.completed, posts.in_flight, posts.live) == (0, 0, 0, ())
+    event = bench.executor.events.get_nowait()
+    assert isinstance(event, SendFailed)
+    assert event.cloid == order.cloid.value
+
+
+async def test_a_wire_that_is_down_takes_no_entry(bench: Bench) -> None:
+    """POST-3: no socket, so no byte can have left: the entry is dropped, its market is free, no nonce was used."""
+    bench.wire.is_up = False
+    await bench.enter()
+    bench.settle()
+    assert bench.ledger.orders == {}
+    (order,) = bench.ledger.finished.values()
+    assert (order.state, order.sent_ms) == (OrderState.CANCELED, None)
+    bench.wire.is_up = True
+    bench.clock.ms += 200
+    await bench.enter(oracle="606")
+    assert [x["id"] for x in bench.wire.frames] == [1]
+
+
+async def test_a_close_waits_for_the_wire(bench: Bench) -> None:
+    """POST-3, GATE-4: a closing order outlives a dead socket in the queue and leaves when there is one again."""
+    bench.hold()
+    bench.wire.is_up = False
+    bench.executor.inbox.exits.put(ExitRequest(SNDK.coin, ExitReason.TIME_STOP, 31_000))
+    await bench.executor.step()
+    assert len(bench.executor.scheduler) == 1
+    bench.wire.is_up = True
+    await bench.executor.step()
+    (order,) = bench.wire.frames[0]["request"]["payload"]["action"]["orders"]
+    assert (order["r"], order["b"], order["s"]) == (True, False, "0.1")
+    assert "expiresAfter" not in bench.wire.frames[0]["request"]["payload"]
+
+
+async def test_a_hard_stop_between_queue_and_wire_uses_neither_nonce_nor_id(bench: Bench) -> None:
+    """EXE-2: two entries wait for their tick, ARMED_SAFE comes: both are dropped and released, nothing is signed."""
+    await bench.enter(SNDK)
+    bench.clock.ms += 10
+    await bench.enter(MU, "610")
+    assert len(bench.executor.scheduler) == 1
+    nonce = bench.executor.nonces.last
+    bench.safety.add(ReasonCode.SNAPSHOT_STALE, Severity.SAFE, "test", "a test", Clears.AUTO)
+    bench.clock.ms += 200
+    await bench.executor.step()
+    bench.settle()
+    assert (len(bench.wire.frames), bench.executor.nonces.last) == (1, nonce)
+    assert len(bench.executor.scheduler) == 0
+    assert not bench.ledger.has_pending_entry(MU.coin)
+    assert bench.ledger.has_pending_entry(SNDK.coin)
+
+
+async def test_closes_pass_where_entries_do_not(bench: Bench) -> None:
+    """EXE-2, GATE-4: in ARMED_SAFE the close of one market leaves while the entry of another is dropped."""
+    bench.hold()
+    bench.executor.inbox.exits.put(ExitRequest(SNDK.coin, ExitReason.TIME_STOP, 31_000))
+    bench.safety.add(ReasonCode.SNAPSHOT_STALE, Severity.SAFE, "test", "a test", Clears.AUTO)
+    await bench.enter(MU, "610")
+    (frame,) = bench.wire.frames
+    assert [o["r"] for o in frame["request"]["payload"]["action"]["orders"]] == [True]
+
+
+async def test_a_time_out_is_settled_once(bench: Bench) -> None:
+    """EXE-4, POST-1: after 5 s the post is TIMED_OUT and no longer in flight; its late answer settles the order."""
+    await bench.enter()
+    bench.clock.ms = 5000
+    await bench.executor.step()
+    bench.settle()
+    assert [o.state for o in bench.ledger.orders.values()] == [OrderState.UNKNOWN]
+    assert bench.executor.posts.in_flight == 0
+    await bench.answer(1, {"error": "Insufficient margin to place order."})
+    assert [o.state for o in bench.ledger.finished.values()] == [OrderState.REJECTED]
+    assert (bench.executor.late_answers, bench.executor.posts.completed) == (1, 1)
+
+
+async def test_a_broken_link_settles_every_post_of_it(bench: Bench) -> None:
+    """EXE-3: the loop alone ends the posts in flight; entries are in doubt, the close goes back to the queue and out."""
+    bench.hold()
+    bench.executor.inbox.exits.put(ExitRequest(SNDK.coin, ExitReason.TIME_STOP, 31_000))
+    await bench.executor.step()
+    bench.clock.ms += 200
+    await bench.enter(MU, "610")
+    assert bench.executor.posts.in_flight == 2
+    bench.clock.ms += 200
+    bench.executor.inbox.answers.put(LinkBroken("closed"))
+    await bench.executor.step()
+    bench.settle()
+    ended = [post.state for n in (1, 2) if (post := bench.executor.posts.find(n)) is not None]
+    assert ended == [PostState.DISCONNECTED] * 2
+    assert bench.executor.posts.in_flight == 1  # the close, sent again
+    sent = [o for x in bench.wire.frames for o in x["request"]["payload"]["action"]["orders"]]
+    assert [o["r"] for o in sent] == [True, False, True]
+    assert sent[0]["c"] == sent[2]["c"]
+    states = {o.intent.coin: o.state for o in bench.ledger.orders.values()}
+    assert states[MU.coin] is OrderState.UNKNOWN
+
+
+async def test_an_answer_to_nobody_is_counted(bench: Bench) -> None:
+    """POST-5: an id that was never ours changes nothing."""
+    await bench.answer(99, {"error": "x"})
+    assert bench.executor.orphan_answers == 1
+    assert bench.executor.posts.completed == 0
+
+
+async def test_an_answer_heard_twice_counts_once(bench: Bench) -> None:
+    """BAT-6: the count goes down once for each post that was sent, however often it is answered."""
+    await bench.enter()
+    filled = {"filled": {"totalSz": "0.066", "avgPx": "600.1", "oid": 7}}
+    for _ in range(2):
+        await bench.answer(1, filled)
+    posts = bench.executor.posts
+    assert (posts.sent, posts.completed, posts.in_flight) == (1, 1, 0)
+
+
+async def test_a_cancel_without_an_answer_is_sent_again(bench: Bench) -> None:
+    """POST-3, BAT-5: cancels go back to the head of their queue after a time-out; a refused one is only told."""
+    bench.executor.scheduler.enqueue_cancel(CancelIntent(SNDK, None, 7))
+    await bench.executor.step()
+    bench.clock.ms = 5000
+    await bench.executor.step()
+    assert [x["request"]["payload"]["action"] for x in bench.wire.frames] == [
+        {"type": "cancel", "cancels": [{"a": SNDK.asset_id, "o": 7}]}
+    ] * 2
+    assert bench.executor.posts.in_flight == 1
+    await bench.answer(2, {"error": "Order was never placed, already canceled, or filled."})
+    assert bench.executor.posts.in_flight == 0
+    assert len(bench.executor.scheduler) == 0
+
+
+async def test_cancels_and_orders_never_share_an_action(bench: Bench) -> None:
+    """BAT-1, BAT-2: a cancel goes first and alone, by oid and by cloid apart; the close follows in the next tick."""
+    bench.hold()
+    bench.executor.scheduler.enqueue_cancel(CancelIntent(SNDK, None, 7))
+    bench.executor.scheduler.enqueue_cancel(CancelIntent(SNDK, "0x" + "1" * 32, None))
+    bench.executor.inbox.exits.put(ExitRequest(SNDK.coin, ExitReason.TIME_STOP, 31_000))
+    for _ in range(3):
+        await bench.executor.step()
+        bench.clock.ms += 100
+    kinds = [x["request"]["payload"]["action"]["type"] for x in bench.wire.frames]
+    assert kinds == ["cancel", "cancelByCloid", "order"]
