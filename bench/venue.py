@@ -67,7 +67,9 @@ def _book(coin: str, bid: Decimal, ask: Decimal) -> BookChange:
 
 async def main(user: str, agent: str, markets: int, cycle_ms: int) -> None:
     clock = SystemClock()
-    config = ExchangeConfig(latency_ms=LATENCY_MS, block_ms=BLOCK_MS, response_ms=0, free_requests=1_000_000)
+    config = ExchangeConfig(
+        latency_ms=LATENCY_MS, block_ms=BLOCK_MS, response_ms=0, ctx_every_ms=BLOCK_MS, free_requests=1_000_000
+    )
     exchange = Exchange(LeftBehind(markets, cycle_ms), clock, config)
     exchange.fund(user, "xyz", D(100_000))
     exchange.approve_agent(user, agent, clock.wall_ms() + 86_400_000, "bench")

@@ -215,6 +215,11 @@ class Bot:
         if self.trader is not None:
             self.trader.executor.inbox.bell.ring()
 
+    def on_ledger(self) -> None:
+        """After each fact: a position that is there in HALT is the halt procedure's business, whoever opened it."""
+        if self.safety.mode is SafetyMode.HALT and self.ledger.held():
+            self.halt_bell.ring()
+
     def try_promote(self) -> None:
         """ARMED_SAFE to ARMED_LIVE by policy, when READY-TRADING holds and nothing else forbids it (SAFE-3)."""
         if self.ready.is_ready and self.lifecycle.state is LifecycleState.SYNC:
@@ -377,7 +382,7 @@ def _add_trader(
         journal=journal,
     )
     position = PositionTask(
-        bookkeeper, facts, events, bot.ready, bot.tally, bell, ask, reconcile.read_soon, io.clock, journal
+        bookkeeper, facts, events, bot.ready, bot.tally, bell, ask, reconcile.read_soon, io.clock, journal, bot.on_ledger
     )
     risk = RiskTask(events, bot.limits, bot.safety, io.clock, journal)
     bot.trader = Trader(account, link, executor, position, reconcile, risk)

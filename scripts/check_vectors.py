@@ -10,9 +10,15 @@ cannot be read. No key is ever printed.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+_VENV = Path(__file__).resolve().parents[1] / ".venv"
+if Path(sys.prefix) != _VENV and (_VENV / "bin" / "python").exists():
+    # Called with another Python: the packages are in the environment that scripts/run and scripts/test make.
+    os.execv(_VENV / "bin" / "python", [str(_VENV / "bin" / "python"), *sys.argv])  # noqa: S606 - no shell is meant
 
 import msgspec
 

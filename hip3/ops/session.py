@@ -15,7 +15,7 @@ from hip3.bot import Account, Bot, BotIO, build
 from hip3.core.clock import Clock
 from hip3.core.journal import Journal
 from hip3.io.dial import Dial
-from hip3.io.rest import RestClient, http_client
+from hip3.io.rest import RestClient, http_client, ip_weight
 from hip3.ops.boot import PreflightRefused, read_venue
 from hip3.ops.stop import Stop
 from hip3.settings.schema import Mode, Settings
@@ -71,12 +71,13 @@ async def run_session(
     """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly."""
     assert_backend()
     async with http_client(reach.transport) as client, http_client(reach.transport) as own_client:
+        weight = ip_weight()
         io = BotIO(
             clock=clock,
             rng=rng,
             dial=reach.dial,
-            rest=RestClient(client, clock, reach.rest_url),
-            flatten_rest=RestClient(own_client, clock, reach.rest_url),
+            rest=RestClient(client, clock, reach.rest_url, weight),
+            flatten_rest=RestClient(own_client, clock, reach.rest_url, weight, waits=False),
         )
         account = None if settings.mode is Mode.OBSERVATION else reach.account
         bot = await _boot(settings, io, journal, account, stop)

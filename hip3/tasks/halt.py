@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from hip3.tasks.channels import Doorbell
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 30.0
+LOOK_AGAIN_S = 60.0  # as the account is read in normal running (POS-3)
 
 
 class Certificate(Protocol):
@@ -40,7 +42,9 @@ class HaltTask:
     async def run(self) -> None:
         """Serves until cancelled; never gives up while HALT lasts."""
         while True:
-            await self.bell.wait()
+            # The account is looked at again while HALT lasts: somebody else may open a position after the certificate.
+            with trio.move_on_after(LOOK_AGAIN_S if self.is_halted() else math.inf):
+                await self.bell.wait()
             if self.is_halted():
                 await self._end_flat()
 

@@ -72,7 +72,9 @@ async def test_halt_cancels_closes_certifies_and_waits(autojump_clock: object) -
         assert trio.current_time() < 12
         await trio.sleep(20)
         assert world.bot.safety.mode is SafetyMode.HALT
-        assert len(world.events("halt_flatten")) == 1
+        first, *again = world.events("halt_flatten")
+        assert first.fields["closed"]
+        assert all(look.fields["flat"] and look.fields["orders_sent"] == 0 for look in again)
         verdicts = [str(n.fields["verdict"]) for n in world.events("signal_judged")]
         assert verdicts == ["Queued", "Rejected(HardStop)"]
         outcome = await world.end()
@@ -192,3 +194,14 @@ async def test_an_account_that_cannot_be_read_does_not_stop_halt(autojump_clock:
         assert world.positions() == {}
         problems = world.events("halt_flatten")[-1].fields["problems"]
         assert "answered 500" in str(problems)
+
+
+async def test_a_position_that_appears_during_halt_is_closed(autojump_clock: object) -> None:
+    """STOP-2: while HALT lasts nothing stays open on the account, whoever opened it and whenever."""
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await holding(world, SNDK)
+        cut(world)
+        await certified(world)
+        async with another_hand(world) as hand:
+            await hand.take(SNDK, OrderSide.BUY, "0.1")
+        await world.until(lambda: not world.positions(), within_s=90)

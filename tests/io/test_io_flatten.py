@@ -86,7 +86,7 @@ async def desk(source: ScriptedSource | None = None, config: ExchangeConfig | No
         await nursery.start(memory.run)
         await trio.sleep(0.5)
         async with another_hand(world) as hand, http_client(memory.transport()) as client:
-            yield Desk(world, hand, RestClient(client, clock, URL), [])
+            yield Desk(world, hand, RestClient(client, clock, URL, waits=False), [])
         nursery.cancel_scope.cancel()
 
 
@@ -335,3 +335,12 @@ async def test_looking_changes_nothing(autojump_clock: object) -> None:
         assert not seen.flat
         assert [line.split()[0] for line in seen.residual] == ["order", "position:"]
         assert len(d.world.actions()) == sent
+
+
+async def test_a_full_minute_of_weight_does_not_stop_the_flatten(autojump_clock: object) -> None:
+    """LESSONS 6, PROTOCOL 8: with the minute's weight used up by others the way out still asks and still closes."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.rest.weight.spend(d.world.clock.mono_ms(), 1200)
+        certificate = await d.flatten()
+        assert certificate.flat
