@@ -7,7 +7,7 @@ Reduce-only orders and cancels never come here (GATE-4).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from attrs import define, frozen
@@ -86,25 +86,16 @@ class EntryView:
     """Actions that may still be sent before the reserve for cancels and flatten is touched."""
 
 
+Gate = Callable[[str, Decimal, EntryView], Verdict | None]
+"""Coin, size and what is seen to a refusal, or None where it lets the order pass."""
+
+
 def check_entry(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
     """None where the order may go; else the first gate that refuses, in the order of GATE-1."""
-    if not view.allows_entry:
-        return Verdict(Refusal.HARD_STOP, "the mode forbids entries")
-    if view.not_ready is not None:
-        return Verdict(Refusal.NOT_READY, view.not_ready)
-    capped = _check_caps(coin, sz, view)
-    if capped is not None:
-        return capped
-    position = view.ledger.positions.get(coin)
-    if position is not None and position.szi != 0:
-        return Verdict(Refusal.ALREADY_HAS_POSITION, f"{position.szi}")
-    if any(view.ledger.pending(coin)):
-        order = next(view.ledger.pending(coin))
-        return Verdict(Refusal.PENDING_ORDER_EXISTS, f"{order.cloid} is {order.state.name}")
-    if view.entries_left_today is not None and view.entries_left_today <= 0:
-        return Verdict(Refusal.DAILY_TRADE_LIMIT, "safety.max_daily_trades is reached")
-    if view.budget_left <= 0:
-        return Verdict(Refusal.BUDGET_EXHAUSTED, "the rest is kept for cancels and flatten")
+    for _, gate in GATES:
+        refused = gate(coin, sz, view)
+        if refused is not None:
+            return refused
     return None
 
 
@@ -115,25 +106,48 @@ def exposure_usd(view: EntryView, coin: str) -> Decimal | None:
     pending = sum((o.remaining_sz for o in view.ledger.pending(coin) if not o.intent.reduce_only), units.ZERO)
     if held + pending == 0:
         return units.ZERO
-    market = view.markets.get(coin)
-    mark = market.mark(view.now_ms, view.max_mark_age_ms) if market else None
+    mark = mark_of(view, coin)
     return None if mark is None else (held + pending) * mark
 
 
-def _check_caps(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
-    """MaxPosition per market, then in total (GATE-2). An order that does not fit is refused, never cut down."""
-    mark = view.markets[coin].mark(view.now_ms, view.max_mark_age_ms)
-    if mark is None:
+def mark_of(view: EntryView, coin: str) -> Decimal | None:
+    """The market's mark in USD; None where it is missing or too old to size by."""
+    market = view.markets.get(coin)
+    return market.mark(view.now_ms, view.max_mark_age_ms) if market else None
+
+
+def exposed_coins(view: EntryView) -> set[str]:
+    """Markets that may be held or pending."""
+    return {*view.ledger.positions, *(o.intent.coin for o in view.ledger.orders.values())}
+
+
+def _mode(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001 - every gate is asked alike
+    return None if view.allows_entry else Verdict(Refusal.HARD_STOP, "the mode forbids entries")
+
+
+def _ready(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
+    return None if view.not_ready is None else Verdict(Refusal.NOT_READY, view.not_ready)
+
+
+def _market_cap(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
+    """MaxPosition per market (GATE-2). An order that does not fit is refused, never cut down."""
+    mark, own = mark_of(view, coin), exposure_usd(view, coin)
+    if mark is None or own is None:
         return Verdict(Refusal.NOT_READY, f"no fresh mark of {coin}")
     wanted = sz * mark
-    own = exposure_usd(view, coin)
-    if own is None:
-        return Verdict(Refusal.NOT_READY, f"no fresh mark of {coin}")
     if own + wanted > view.caps.per_market_usd:
         detail = f"{coin}: {own:.2f} held or pending + {wanted:.2f} > {view.caps.per_market_usd} USD"
         return Verdict(Refusal.MAX_POSITION_PER_MARKET, detail)
-    total = units.ZERO
-    for other in {*view.ledger.positions, *(o.intent.coin for o in view.ledger.orders.values())}:
+    return None
+
+
+def _total_cap(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
+    """MaxPosition in total, each market at its own mark (GATE-2)."""
+    mark = mark_of(view, coin)
+    if mark is None:
+        return Verdict(Refusal.NOT_READY, f"no fresh mark of {coin}")
+    wanted, total = sz * mark, units.ZERO
+    for other in exposed_coins(view):
         part = exposure_usd(view, other)
         if part is None:
             return Verdict(Refusal.NOT_READY, f"no fresh mark of {other}, which is held or pending")
@@ -142,3 +156,41 @@ def _check_caps(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
         detail = f"{total:.2f} held or pending + {wanted:.2f} > {view.caps.total_usd} USD in total"
         return Verdict(Refusal.MAX_POSITION_TOTAL, detail)
     return None
+
+
+def _position(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
+    position = view.ledger.positions.get(coin)
+    if position is not None and position.szi != 0:
+        return Verdict(Refusal.ALREADY_HAS_POSITION, f"{position.szi}")
+    return None
+
+
+def _pending(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
+    for order in view.ledger.pending(coin):
+        return Verdict(Refusal.PENDING_ORDER_EXISTS, f"{order.cloid} is {order.state.name}")
+    return None
+
+
+def _daily_limit(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
+    if view.entries_left_today is not None and view.entries_left_today <= 0:
+        return Verdict(Refusal.DAILY_TRADE_LIMIT, "safety.max_daily_trades is reached")
+    return None
+
+
+def _budget(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
+    if view.budget_left <= 0:
+        return Verdict(Refusal.BUDGET_EXHAUSTED, "the rest is kept for cancels and flatten")
+    return None
+
+
+GATES: tuple[tuple[str, Gate], ...] = (
+    ("mode", _mode),
+    ("ready", _ready),
+    ("market_cap", _market_cap),
+    ("total_cap", _total_cap),
+    ("position", _position),
+    ("pending", _pending),
+    ("daily_limit", _daily_limit),
+    ("budget", _budget),
+)
+"""Every gate by name, in the order of GATE-1; `explain` asks them all, the executor up to the first that refuses."""
