@@ -65,6 +65,10 @@ class Signal:
     ctx_age_ms: int
     detected_wall_ms: int
     detected_mono_ms: int
+    reference_move: int = 0
+    """Direction of the reference's last change: +1, -1, or 0 where it was not seen to move."""
+    last_reference_px: Decimal | None = None
+    """The reference of the signal before it on this side; None for the first."""
 
     @property
     def coin(self) -> str:
@@ -170,6 +174,7 @@ class Detector:
         sz = self._size(market.spec, level, factor, px, reference)
         if isinstance(sz, str):
             return sz
+        last_reference = memory.last_reference.get(side)
         memory.last_reference[side] = reference
         self._sequence += 1
         edge = edge_bps(side, level.px, reference)
@@ -195,6 +200,8 @@ class Detector:
             ctx_age_ms=ctx_age,
             detected_wall_ms=wall_ms,
             detected_mono_ms=mono_ms,
+            reference_move=market.reference_move,
+            last_reference_px=last_reference,
         )
 
     def _limit_price(self, spec: MarketSpec, side: OrderSide, touch: Decimal, reference: Decimal, cost: Decimal) -> Decimal:

@@ -50,6 +50,15 @@ class SchedulerConfig:
     period_ms: int
 
 
+def admission(config: SchedulerConfig, queued: int, in_flight: int) -> Enqueued:
+    """What a new order is told with `queued` new orders waiting and `in_flight` posts unanswered (BAT-3)."""
+    if in_flight >= config.max_inflight:
+        return Enqueued.INFLIGHT_FULL
+    if queued >= config.queue_new:
+        return Enqueued.QUEUE_FULL
+    return Enqueued.DEGRADED if in_flight >= config.high_water else Enqueued.QUEUED
+
+
 @define
 class Scheduler:
     config: SchedulerConfig
@@ -61,13 +70,15 @@ class Scheduler:
     def __len__(self) -> int:
         return len(self._cancels) + len(self._reduce_only) + len(self._new)
 
+    @property
+    def queued_new(self) -> int:
+        return len(self._new)
+
     def enqueue_new(self, intent: OrderIntent, in_flight: int) -> Enqueued:
-        if in_flight >= self.config.max_inflight:
-            return Enqueued.INFLIGHT_FULL
-        if len(self._new) >= self.config.queue_new:
-            return Enqueued.QUEUE_FULL
-        self._new.append(intent)
-        return Enqueued.DEGRADED if in_flight >= self.config.high_water else Enqueued.QUEUED
+        result = admission(self.config, len(self._new), in_flight)
+        if result.accepted:
+            self._new.append(intent)
+        return result
 
     def enqueue_reduce_only(self, intent: OrderIntent, in_flight: int) -> Enqueued:
         """Queued even at the in-flight limit, which the answer says; QUEUE_FULL is critical to the caller."""
