@@ -111,6 +111,8 @@ class Faults:
         self.rules = list(rules)
         self.world = World()
         self.struck: deque[tuple[Point, str, FaultAction]] = deque(maxlen=STRUCK_KEPT)
+        self.strikes = 0
+        """How many there were, the forgotten ones included."""
 
     def add(self, *rules: Rule) -> None:
         self.rules.extend(rules)
@@ -126,5 +128,6 @@ class Faults:
             if rule.uses is not None:
                 rule.uses -= 1
             self.struck.append((point, subject, rule.action))
+            self.strikes += 1
             return rule.action
         return None

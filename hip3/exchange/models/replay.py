@@ -7,7 +7,7 @@ caller says what stands for it, which `notes` then says to everybody. Frames tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -75,6 +75,11 @@ class ReplaySource:
     """Receipt of the first frame, Unix ms."""
     unreadable_frames: int = 0
     """Of the last complete reading."""
+    start_ms: int = 0
+    """Frames received before this time of the recording are left out."""
+    limit_ms: int | None = None
+    """Frames received this much later than the first one taken are left out; None: to the end."""
+    _held: tuple[TimedEvent, ...] | None = field(default=None, init=False, repr=False)
     _dexs: tuple[DexListing, ...] = field(default=(), repr=False)
 
     def listings(self) -> Sequence[DexListing]:
@@ -86,11 +91,14 @@ class ReplaySource:
 
         Raises RecordingError where the file ends badly.
         """
+        if self._held is not None:
+            yield from self._held
+            return
         self.unreadable_frames = 0
         depths: dict[str, _Depth] = {}
         start_ms = None
         at_ms = 0
-        for frame in self.recording.frames():
+        for frame in _excerpt(self.recording, self.start_ms, self.limit_ms):
             start_ms = frame.recv_ms if start_ms is None else start_ms
             at_ms = max(at_ms, frame.recv_ms - start_ms)
             try:
@@ -100,6 +108,10 @@ class ReplaySource:
                 continue
             for event in events:
                 yield int(at_ms / self.speed), event
+
+    def hold(self) -> None:
+        """Keeps the events in memory, for many runs over one reading. Raises RecordingError."""
+        self._held = tuple(self.events())
 
     def on_take(self, coin: str, side: OrderSide, px: Decimal, sz: Decimal, at_ms: int) -> Sequence[TimedEvent]:  # noqa: ARG002 - the protocol's arguments
         """The past does not react."""
@@ -152,8 +164,12 @@ def open_replay(
     speed: float = 1.0,
     sz_decimals: dict[str, int] | None = None,
     allow_truncated: bool = False,
+    start_s: int = 0,
+    limit_s: int | None = None,
 ) -> ReplaySource:
     """Reads the file once to learn its markets. `speed` 2 replays twice as fast; `reference` stands for the oracle.
+
+    `start_s` and `limit_s` take an excerpt, in seconds of the recording.
 
     szDecimals: `sz_decimals` where given, else the captured universe, else the most decimals of any recorded size (which
     is too few where no size used the last one). Raises RecordingError for a damaged file and for one where the
@@ -162,7 +178,11 @@ def open_replay(
     if not speed > 0:
         raise ValueError(f"speed: expected a positive factor, got {speed}")
     recording = Recording(path, allow_truncated=allow_truncated)
-    seen, unreadable = _survey(recording, reference)
+    start_ms, limit_ms = start_s * 1000, None if limit_s is None else limit_s * 1000
+    first = next(_excerpt(recording, start_ms, limit_ms), None)
+    if first is None:
+        raise RecordingError(path, 0, f"it is over before second {start_s}, where the excerpt starts")
+    seen, unreadable = _survey(_excerpt(recording, start_ms, limit_ms), reference)
     quoted = {coin: s for coin, s in seen.items() if s.quotes}
     if not quoted:
         raise RecordingError(path, 0, "no readable bbo or l2Book frame; there is nothing to replay")
@@ -178,15 +198,39 @@ def open_replay(
         notes.append(f"left without an oracle: {', '.join(unpriced)}")
     if unreadable:
         notes.append(f"{unreadable} frames could not be read")
-    started = next(recording.frames()).recv_ms
+    if start_s or limit_s is not None:
+        notes.append(f"from second {start_s}" + ("" if limit_s is None else f", {limit_s} s of it"))
     dexs = _listings(seen, sz_decimals or {})
-    return ReplaySource(recording, reference, speed, tuple(notes), tuple(sorted(priced)), started, dexs=dexs)
+    return ReplaySource(
+        recording,
+        reference,
+        speed,
+        tuple(notes),
+        tuple(sorted(priced)),
+        first.recv_ms,
+        start_ms=start_ms,
+        limit_ms=limit_ms,
+        dexs=dexs,
+    )
 
 
-def _survey(recording: Recording, reference: Reference) -> tuple[dict[str, _Seen], int]:
+def _excerpt(recording: Recording, start_ms: int, limit_ms: int | None) -> Iterator[RecordedFrame]:
+    """Frames from `start_ms` after the recording's first one, for `limit_ms` from the first one given. Raises RecordingError."""
+    began = taken = None
+    for frame in recording.frames():
+        began = frame.recv_ms if began is None else began
+        if frame.recv_ms - began < start_ms:
+            continue
+        taken = frame.recv_ms if taken is None else taken
+        if limit_ms is not None and frame.recv_ms - taken > limit_ms:
+            return
+        yield frame
+
+
+def _survey(frames: Iterable[RecordedFrame], reference: Reference) -> tuple[dict[str, _Seen], int]:
     seen: dict[str, _Seen] = {}
     unreadable = 0
-    for frame in recording.frames():
+    for frame in frames:
         try:
             event = parse_frame(frame.raw)
         except WireError:
