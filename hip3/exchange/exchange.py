@@ -126,6 +126,10 @@ class Exchange:
         """The largest sum of position value and resting notional that the account ever had."""
         return self.engine.state.account(address.lower()).peak_exposure_usd
 
+    def in_flight(self) -> tuple[Envelope, ...]:
+        """Actions that were sent and have not run yet; lost ones are not among them."""
+        return tuple(submission.envelope for _, _, submission in self._mempool)
+
     def nonces(self) -> tuple[Admitted, ...]:
         """Nonces that were used up, in order."""
         return tuple(self.admission.admitted)
@@ -135,6 +139,10 @@ class Exchange:
     def elapsed_ms(self) -> int:
         """Milliseconds of the run by the given clock."""
         return self._clock.mono_ms() - self._mono0
+
+    def venue_ms(self) -> int:
+        """The venue's time, Unix ms."""
+        return self._wall0 + self.elapsed_ms()
 
     def note(self, what: str) -> None:
         """One line of the bounded log, with the venue's time."""
