@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from hip3.cli.config_cmd import Json
 from hip3.cli.record_cmd import record_market_data
 from hip3.cli.replay_cmd import replay_detector_only
-from hip3.cli.replay_run import replay_whole_bot
 
 ReferenceName = Literal["oracle", "mark", "mid"]
 
@@ -34,6 +33,8 @@ def replay(
     """
     if detector_only:
         return replay_detector_only(file, reference=reference, threshold_bps=threshold_bps, as_json=as_json)
+    from hip3.cli.replay_run import replay_whole_bot  # noqa: PLC0415 - Trio's mock clock costs every start 0.2 s
+
     return replay_whole_bot(
         file,
         reference=reference,

@@ -24,7 +24,7 @@ from hip3.exchange.models.replay import ReplaySource, open_replay
 from hip3.exchange.recording import RecordingError
 from hip3.io.clock import TrioClock
 from hip3.ops.boot import PreflightRefused
-from hip3.ops.paper import make_paper, memory_dial
+from hip3.ops.paper import make_paper
 from hip3.ops.session import Ended, Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings import config_hash, schema
@@ -87,7 +87,7 @@ async def _run(settings: Settings, source: ReplaySource) -> Ended:
     ended: Ended | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(memory.run)
-        reach = Reach("http://exchange.invalid", memory_dial(memory), paper.account, memory.transport())
+        reach = Reach("http://exchange.invalid", memory.dial, paper.account, memory.transport())
         ended = await run_session(settings, reach, clock=clock, rng=random.Random(1), journal=journal, stop=stop)
         nursery.cancel_scope.cancel()
     assert ended is not None

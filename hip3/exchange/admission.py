@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import deque
 
 from attrs import frozen
-from eth_account import Account as EthAccount
-from eth_account.messages import encode_typed_data
 
 from hip3.exchange import texts
 from hip3.exchange.engine import Engine
@@ -79,10 +77,13 @@ def recover_approve_agent(envelope: Envelope) -> str | None:
             "nonce": action["nonce"],
         },
     }
+    from eth_account import Account  # noqa: PLC0415 - half a second of imports that a start on paper does without
+    from eth_account.messages import encode_typed_data  # noqa: PLC0415 - the same
+
     wire = envelope.signature
     try:
         vrs = (wire.v, int(wire.r, 16), int(wire.s, 16))
-        address = EthAccount.recover_message(encode_typed_data(full_message=message), vrs=vrs)
+        address = Account.recover_message(encode_typed_data(full_message=message), vrs=vrs)
     except ValueError:
         return None
     return str(address).lower()

@@ -6,6 +6,9 @@ implementation: every byte goes through the session and the routes that the real
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
 import httpx
 import trio
 import trio.testing
@@ -77,6 +80,19 @@ class InMemory:
         stream = await self.open_stream()
         # The annotation asks for a socket; any trio stream works, and the library's own tests use memory streams.
         return await trio_websocket.wrap_client_stream(nursery, stream, "exchange.invalid", "/ws")  # type: ignore[arg-type]
+
+    def dial(self) -> AbstractAsyncContextManager[trio_websocket.WebSocketConnection]:
+        """A client connection for the length of a block; what a bot's links use in place of a URL. Raises ConnectRefused."""
+        return self._dial()
+
+    @asynccontextmanager
+    async def _dial(self) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+        async with trio.open_nursery() as nursery:
+            connection = await self.connect_ws(nursery)
+            try:
+                yield connection
+            finally:
+                nursery.cancel_scope.cancel()
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """For `httpx.AsyncClient(transport=..., base_url="http://exchange.invalid")`."""

@@ -16,8 +16,6 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from eth_account import Account
-
 from hip3.settings.errors import EXIT_CONFIGURATION
 from hip3.settings.schema import EnvVarKey, FileKey, KeySource, KeystoreKey
 from hip3.venue.hyperliquid.errors import BadKeyText
@@ -79,6 +77,8 @@ def create_keystore(path: Path, passphrase: str, *, scrypt_n: int = SCRYPT_N) ->
         key = TradingKey(secret)
     except BadKeyText:  # zero or past the curve's order: 1 in 2**128
         raise KeySourceError("the random key was not valid; try again") from None
+    from eth_account import Account  # noqa: PLC0415 - half a second of imports that a start on paper does without
+
     # The kdf is stated because eth-account takes it from an environment variable otherwise.
     keystore = Account.encrypt(secret, passphrase, kdf="scrypt", iterations=scrypt_n)
     _write_new(path, json.dumps(keystore).encode("ascii"))
@@ -146,6 +146,8 @@ def _from_keystore(path: Path, passphrase: str) -> TradingKey:
             f'keystore {path} is not a Web3 keystore of version 3 (a JSON object with "version": 3 and "crypto"); '
             "make one with `hip3 keys new --out FILE`"
         )
+    from eth_account import Account  # noqa: PLC0415 - as above
+
     try:
         secret = bytes(Account.decrypt(keystore, passphrase))
     except Exception as e:  # whatever a library trips over in a foreign file, the fact for the operator is the same

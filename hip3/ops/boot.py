@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import trio
 from attrs import frozen
 
 from hip3.core import units
 from hip3.core.ids import MarketSpec
 from hip3.io.rest import QueryFailed, RestClient
-from hip3.settings.schema import Mode, Settings
+from hip3.settings.schema import Settings
 from hip3.venue.hyperliquid import info
 from hip3.venue.hyperliquid.errors import MetadataError, WireError
 from hip3.venue.hyperliquid.fees import taker_rate
@@ -53,18 +54,17 @@ class VenueFacts:
 
 
 async def read_venue(rest: RestClient, settings: Settings, user: str | None, signer: str | None) -> VenueFacts:
-    """Reads and checks. `user` is None in observation. Raises PreflightRefused."""
+    """Asks everything at once, then checks. `user` is None in observation. Raises PreflightRefused."""
+    answers = await _ask(rest, _questions(settings, user, signer))
     try:
-        specs = await _markets(rest, settings)
-        status = parse_exchange_status(await rest.info(info.exchange_status()))
-        warnings: list[str] = []
-        if user is None or settings.mode is Mode.OBSERVATION:
+        specs = _markets(answers, settings)
+        status = parse_exchange_status(answers.of("status"))
+        if user is None:
             configured = dict.fromkeys(specs, settings.detector.taker_fee_bps)
             return VenueFacts(specs, configured, "configured", status.time_ms, 0, 0, ())
-        if signer is not None:
-            warnings += await _check_agent(rest, user, signer, status.time_ms)
-        fees, source = await _fees(rest, settings, user, specs)
-        rate = parse_rate_limit(await rest.info(info.user_rate_limit(user)))
+        warnings = _check_agent(answers, user, signer, status.time_ms) if signer is not None else []
+        fees, source = _fees(answers, settings, specs)
+        rate = parse_rate_limit(answers.of("rate"))
     except QueryFailed as e:
         raise PreflightRefused(f"{e}. Is the venue up, and is the URL right? Nothing was started.") from e
     except WireError as e:
@@ -74,19 +74,60 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
     return VenueFacts(specs, fees, source, status.time_ms, rate.used, rate.cap, tuple(warnings))
 
 
-async def _markets(rest: RestClient, settings: Settings) -> dict[str, MarketSpec]:
+@frozen
+class _Answers:
+    """Answers by the name of their question; a question that failed raises where its answer is wanted."""
+
+    found: dict[str, object]
+
+    def of(self, name: str) -> object:
+        answer = self.found[name]
+        if isinstance(answer, QueryFailed):
+            raise answer
+        return answer
+
+
+async def _ask(rest: RestClient, questions: dict[str, info.Request]) -> _Answers:
+    found: dict[str, object] = {}
+
+    async def ask(name: str, request: info.Request) -> None:
+        try:
+            found[name] = await rest.info(request)
+        except QueryFailed as e:
+            found[name] = e
+
+    async with trio.open_nursery() as nursery:
+        for name, request in questions.items():
+            nursery.start_soon(ask, name, request)
+    return _Answers(found)
+
+
+def _questions(settings: Settings, user: str | None, signer: str | None) -> dict[str, info.Request]:
+    questions = {"dexs": info.perp_dexs(), "status": info.exchange_status()}
+    questions |= {f"meta {dex}": info.meta(dex) for dex in _dexes(settings)}
+    if user is not None:
+        questions |= {"fees": info.user_fees(user), "rate": info.user_rate_limit(user), "agents": info.extra_agents(user)}
+    if signer is not None:
+        questions["role"] = info.user_role(signer)
+    return questions
+
+
+def _dexes(settings: Settings) -> list[str]:
+    return sorted({m.market_key.dex for m in settings.markets})
+
+
+def _markets(answers: _Answers, settings: Settings) -> dict[str, MarketSpec]:
     """The configured markets, by name through the order of `meta`; a configured id that disagrees refuses."""
-    perp_dexs = await rest.info(info.perp_dexs())
-    metas = {dex: await rest.info(info.meta(dex)) for dex in sorted({m.market_key.dex for m in settings.markets})}
-    known = resolve_markets(perp_dexs, metas)
+    dexs = answers.of("dexs")
+    known = resolve_markets(dexs, {dex: answers.of(f"meta {dex}") for dex in _dexes(settings)})
     return {m.coin: require_market(known, m.coin, m.asset_idx) for m in settings.markets}
 
 
-async def _check_agent(rest: RestClient, user: str, signer: str, now_ms: int) -> list[str]:
+def _check_agent(answers: _Answers, user: str, signer: str, now_ms: int) -> list[str]:
     """KEY-3: the signer is an approved, unexpired agent of the account, or the account itself."""
     if signer.lower() == user.lower():
         return ["the account's own key signs; an agent (API wallet) key could not withdraw and is safer"]
-    role = parse_user_role(await rest.info(info.user_role(signer)))
+    role = parse_user_role(answers.of("role"))
     if role.role != "agent":
         raise PreflightRefused(
             f"signer {signer} is not an agent, the venue says role {role.role!r}; approve it for {user} first"
@@ -95,7 +136,7 @@ async def _check_agent(rest: RestClient, user: str, signer: str, now_ms: int) ->
         raise PreflightRefused(
             f"signer {signer} is an agent of {role.account}, but user_address is {user}. Correct one of the two."
         )
-    agents = parse_extra_agents(await rest.info(info.extra_agents(user)))
+    agents = parse_extra_agents(answers.of("agents"))
     named = next((a for a in agents if a.address.lower() == signer.lower()), None)
     if named is None or named.valid_until_ms is None:
         return []
@@ -105,12 +146,10 @@ async def _check_agent(rest: RestClient, user: str, signer: str, now_ms: int) ->
     return [f"agent {signer} expires in {days} days; plan its rotation"] if days < EXPIRY_WARNING_DAYS else []
 
 
-async def _fees(
-    rest: RestClient, settings: Settings, user: str, specs: dict[str, MarketSpec]
-) -> tuple[dict[str, Decimal], str]:
+def _fees(answers: _Answers, settings: Settings, specs: dict[str, MarketSpec]) -> tuple[dict[str, Decimal], str]:
     """The account's taker fee per market in bps, or the configured one, marked as such (DET-2)."""
     try:
-        fees = parse_fees(await rest.info(info.user_fees(user)))
+        fees = parse_fees(answers.of("fees"))
     except (QueryFailed, WireError):
         return dict.fromkeys(specs, settings.detector.taker_fee_bps), "configured (the venue did not say)"
     rates = {coin: taker_rate(fees.cross_rate, spec) * units.BPS for coin, spec in specs.items()}

@@ -6,14 +6,11 @@ From here on the bot cannot tell it from a real venue: it gets URLs (or in-memor
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-import trio
 from attrs import frozen
-from trio_websocket import WebSocketConnection
 
 from hip3.bot import Account
 from hip3.core.clock import Clock
@@ -22,7 +19,6 @@ from hip3.core.ids import OrderSide
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Faults
-from hip3.exchange.inmemory import InMemory
 from hip3.exchange.models.replay import ReplaySource, open_replay
 from hip3.exchange.models.synthetic import SyntheticConfig, SyntheticSource
 from hip3.exchange.seam import DexListing, MarketSource, TimedEvent
@@ -92,18 +88,3 @@ def make_paper(
     exchange.approve_agent(user, agent.address, clock.wall_ms() + AGENT_LIFE_MS, "hip3")
     account = Account(user, Signer(agent, Network.PAPER, settings.vault_address))
     return PaperVenue(exchange, account)
-
-
-def memory_dial(venue: InMemory) -> Callable[[], AbstractAsyncContextManager[WebSocketConnection]]:
-    """Dials the in-memory exchange; for virtual time, where nothing may touch the operating system."""
-
-    @asynccontextmanager
-    async def dial() -> AsyncIterator[WebSocketConnection]:
-        async with trio.open_nursery() as nursery:
-            connection = await venue.connect_ws(nursery)
-            try:
-                yield connection
-            finally:
-                nursery.cancel_scope.cancel()
-
-    return dial

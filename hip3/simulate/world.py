@@ -24,7 +24,7 @@ from hip3.exchange.faults import Faults
 from hip3.exchange.inmemory import InMemory
 from hip3.exchange.seam import MarketSource
 from hip3.io.clock import TrioClock
-from hip3.ops.paper import PaperVenue, make_paper, memory_dial
+from hip3.ops.paper import PaperVenue, make_paper
 from hip3.ops.session import Ended, Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings.schema import Settings
@@ -141,7 +141,7 @@ async def open_world(
         world.started.set()
 
     async def run() -> None:
-        reach = Reach("http://exchange.invalid", memory_dial(memory), venue.account, memory.transport())
+        reach = Reach("http://exchange.invalid", memory.dial, venue.account, memory.transport())
         try:
             world.result = await run_session(
                 settings, reach, clock=clock, rng=random.Random(1), journal=journal, stop=stop, on_app=on_app

@@ -16,7 +16,7 @@ from hip3.cli.status import render
 from hip3.core.journal import Journal, Note
 from hip3.exchange.inmemory import InMemory
 from hip3.io.clock import TrioClock
-from hip3.ops.paper import make_paper, memory_dial, paper_source
+from hip3.ops.paper import make_paper, paper_source
 from hip3.ops.session import Ended, Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings import load
@@ -64,7 +64,7 @@ async def run_paper(
             on_app(app, beside)
             beside.start_soon(looking, app)
 
-        reach = Reach("http://exchange.invalid", memory_dial(memory), venue.account, memory.transport())
+        reach = Reach("http://exchange.invalid", memory.dial, venue.account, memory.transport())
         ended = await run_session(
             used, reach, clock=clock, rng=random.Random(1), journal=journal or Journal(), stop=stop, on_app=started
         )

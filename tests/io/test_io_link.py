@@ -25,7 +25,6 @@ from hip3.exchange.seam import DexListing, MarketListing
 from hip3.fsm.connection import ConnectionState
 from hip3.io.clock import TrioClock
 from hip3.io.link import Link, LinkConfig, LinkLost, SharedLimits
-from hip3.ops.paper import memory_dial
 from hip3.venue.hyperliquid import subscriptions
 from hip3.venue.hyperliquid.subscriptions import Subscription
 
@@ -276,7 +275,7 @@ async def test_pings_keep_an_idle_socket_alive(autojump_clock: object) -> None:
     memory, consumer = InMemory(exchange), Consumer()
     link = Link(
         "account",
-        memory_dial(memory),
+        memory.dial,
         [subscriptions.order_updates(USER)],
         consumer,
         clock=TrioClock.starting_at(1_767_225_600_000),

@@ -30,7 +30,7 @@ from hip3.exchange.ws import Session
 from hip3.io.clock import TrioClock
 from hip3.io.dial import Dial
 from hip3.io.rest import RestClient, http_client
-from hip3.ops.paper import make_paper, memory_dial
+from hip3.ops.paper import make_paper
 from hip3.ops.session import Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings import from_text
@@ -142,7 +142,7 @@ async def world_of(
         world.started.set()
 
     async def run() -> None:
-        reach = Reach(URL, dial(memory_dial(memory)), venue.account, memory.transport())
+        reach = Reach(URL, dial(memory.dial), venue.account, memory.transport())
         try:
             world.result = await run_session(
                 settings, reach, clock=clock, rng=random.Random(1), journal=own_journal, stop=stop, on_app=on_app
