@@ -1,7 +1,8 @@
 """The book of one market: other people's depth as the source states it, and the resting orders of our accounts.
 
 Price-time priority. At one price the external depth stands ahead of our orders: whether a real order would have had a
-better place is unknown, and the worse assumption does not flatter. Refuses to know accounts, margin or fees.
+better place is unknown, and the worse assumption does not flatter. Orders that wait for their trigger are kept beside
+both sides. Refuses to know accounts, margin or fees.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from attrs import define, frozen
 from hip3.core.events import Level
 from hip3.core.ids import OrderSide, TimeInForce
 from hip3.core.units import ZERO
+from hip3.exchange.requests import Trigger
 
 
 @define(eq=False)
@@ -36,10 +38,17 @@ class Order:
     status: str = "open"
     status_ms: int = 0
     filled_sz: Decimal = ZERO
+    trigger: Trigger | None = None
+    has_fired: bool = False
 
     @property
     def is_open(self) -> bool:
-        return self.status == "open"
+        return self.status in ("open", "triggered")
+
+    @property
+    def is_waiting(self) -> bool:
+        """A trigger order that has not fired: nobody can trade with it."""
+        return self.trigger is not None and not self.has_fired
 
 
 @frozen
@@ -76,6 +85,7 @@ class Book:
         self._external: dict[OrderSide, tuple[Level, ...]] = {OrderSide.BUY: (), OrderSide.SELL: ()}
         self._taken: dict[OrderSide, dict[Decimal, Decimal]] = {OrderSide.BUY: {}, OrderSide.SELL: {}}
         self._resting: dict[OrderSide, list[Order]] = {OrderSide.BUY: [], OrderSide.SELL: []}
+        self._waiting: list[Order] = []
         self.hidden: OrderSide | None = None
         """A side whose external depth is gone for as long as this says so (the one-sided book of SIM-4)."""
 
@@ -141,7 +151,10 @@ class Book:
         return [DepthLevel(px, sz, n) for px, (sz, n) in ranked[:levels]]
 
     def add(self, order: Order) -> None:
-        """Rests an order behind those of its price."""
+        """Rests an order behind those of its price; one that waits for its trigger is kept apart, unseen."""
+        if order.is_waiting:
+            self._waiting.append(order)
+            return
         line = self._resting[order.side]
         place = len(line)
         while place > 0 and _better(order.side, order.px, line[place - 1].px):
@@ -149,7 +162,11 @@ class Book:
         line.insert(place, order)
 
     def remove(self, order: Order) -> None:
-        self._resting[order.side].remove(order)
+        (self._waiting if order.is_waiting else self._resting[order.side]).remove(order)
+
+    def waiting(self) -> Iterator[Order]:
+        """Trigger orders that have not fired, oldest first; a copy, so the caller may remove."""
+        return iter(list(self._waiting))
 
     def resting(self, side: OrderSide) -> Iterator[Order]:
         """Our resting orders in priority; a copy, so the caller may remove."""

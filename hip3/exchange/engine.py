@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from attrs import evolve
+
 from hip3.core.ids import OrderSide, TimeInForce
 from hip3.core.units import ZERO
 from hip3.exchange import texts
@@ -33,6 +35,7 @@ from hip3.exchange.requests import (
 from hip3.exchange.seam import BookChange, CtxChange, SourceEvent
 from hip3.exchange.state import State
 from hip3.exchange.texts import BatchRefused, Refused
+from hip3.exchange.triggers import fire_reached
 
 MAX_ITEMS = 200  # PROTOCOL 4.1
 SCHEDULE_LEAD_MS = 5000  # PROTOCOL 4.3
@@ -60,7 +63,8 @@ def rank_of(action: Action) -> int:
         orders = action.orders
     elif isinstance(action, ModifyOrders):
         orders = tuple(order for _, order in action.modifies)
-    return 2 if any(order.tif is not TimeInForce.ALO for order in orders) else 0
+    # A trigger order has neither word; that the venue ranks it by this letter is UNVERIFIED.
+    return 2 if any(order.tif is not TimeInForce.ALO and order.trigger is None for order in orders) else 0
 
 
 def ok(kind: str, statuses: list[JsonObject | str] | None = None) -> JsonObject:
@@ -115,6 +119,7 @@ class Engine:
             meet_outside(self.state, market)
         elif isinstance(event, CtxChange):
             market.change_ctx(event, oracle_frozen=market.coin in self.state.world.frozen_oracles)
+            fire_reached(self.state, market)
         else:
             self.state.print_trade(market, event.side, event.px, event.sz)
             print_through(self.state, market, event.side, event.px, event.sz)
@@ -135,7 +140,7 @@ class Engine:
             case PlaceOrders():
                 return self._place(account, action)
             case CancelOrders():
-                return ok("cancel", [self._cancel(account, asset, key) for asset, key in action.cancels])
+                return ok("cancel", [self._cancel(account, *cancel, fast=action.fast) for cancel in action.cancels])
             case ModifyOrders():
                 return self._modify(account, action)
             case ScheduleCancel():
@@ -185,10 +190,12 @@ class Engine:
         order = account.find(key)
         return order if order is not None and order.is_open else None
 
-    def _cancel(self, account: Account, asset: int, key: int | str) -> JsonObject | str:
+    def _cancel(self, account: Account, asset: int, key: int | str, *, fast: bool) -> JsonObject | str:
         order = self._own(account, key)
         if order is None or order.asset != asset:
             return {"error": texts.with_asset(texts.GONE, asset)}
+        if fast and order.is_waiting:
+            return {"error": texts.with_asset(texts.TRIGGER_FAST_CANCEL, asset)}
         self.state.end(order, "canceled")
         return "success"
 
@@ -205,6 +212,9 @@ class Engine:
                     raise Refused(texts.CANNOT_MODIFY)
                 statuses.append({"error": texts.with_asset(texts.CANNOT_MODIFY + ".", request.asset)})
                 continue
+            if request.trigger is not None and not action.always_place:
+                statuses.append({"error": texts.with_asset(texts.TRIGGER_MODIFY, request.asset)})
+                continue
             statuses.append(self._replace(account, old, request, action.always_place))
         return ok("default") if action.single else ok("order", statuses)
 
@@ -214,8 +224,7 @@ class Engine:
         UNVERIFIED: a replacement that is refused leaves the old order cancelled, the worse case for a client.
         """
         cloid = request.cloid if request.cloid is not None else old.cloid
-        tif = request.tif if always_place else TimeInForce.ALO
-        replacement = OrderRequest(request.asset, request.side, request.px, request.sz, request.reduce_only, tif, cloid)
+        replacement = evolve(request, tif=request.tif if always_place else TimeInForce.ALO, cloid=cloid)
         self.state.end(old, "canceled")
         return place(self.state, account, replacement)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hip3.core.events import Fill
 from hip3.core.ids import OrderSide
-from hip3.core.units import EXACT, ZERO
+from hip3.core.units import EXACT, ZERO, wire
 from hip3.exchange.account import Account, Holding
 from hip3.exchange.book import Book, DepthLevel, Order
 from hip3.exchange.effects import OrderChanged
@@ -112,6 +112,7 @@ def order_update_row(change: OrderChanged) -> JsonObject:
 
 
 def open_order_row(order: Order) -> JsonObject:
+    """An element of `openOrders`, where a trigger order looks like a plain limit (PROTOCOL 3)."""
     row: JsonObject = {
         "coin": order.coin,
         "side": order.side.value,
@@ -129,7 +130,8 @@ def open_order_row(order: Order) -> JsonObject:
 
 
 def frontend_order_row(order: Order) -> JsonObject:
-    return {
+    """An order with its type; one with a trigger has no `tif` (PROTOCOL 3), also after it fired (UNVERIFIED)."""
+    row = {
         **open_order_row(order),
         "triggerCondition": "N/A",
         "isTrigger": False,
@@ -141,6 +143,17 @@ def frontend_order_row(order: Order) -> JsonObject:
         "tif": order.tif.value,
         "cloid": order.cloid,
     }
+    if order.trigger is not None:
+        where = "above" if order.trigger.fires_above(order.side) else "below"
+        kind = "Stop" if order.trigger.is_stop else "Take Profit"
+        row |= {
+            "triggerCondition": f"Price {where} {wire(order.trigger.px)}",
+            "isTrigger": True,
+            "triggerPx": number(order.trigger.px),
+            "orderType": f"{kind} {'Market' if order.trigger.is_market else 'Limit'}",
+            "tif": None,
+        }
+    return row
 
 
 def order_record_row(order: Order) -> JsonObject:

@@ -2,7 +2,8 @@
 
 The checks run in a fixed order; each ends in the venue's text. Where the venue's order among them is unknown, ours is:
 halt, window, tick, reduce-only, post-only, no match, oracle band, minimum, open interest, margin, open orders ("no match"
-before "minimum" is measured, PROTOCOL 6). Refuses to know signatures, budgets and nonces: the order is admitted.
+before "minimum" is measured, PROTOCOL 6). What becomes of a trigger order that fires is in `triggers`. Refuses to know
+signatures, budgets and nonces: the order is admitted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hip3.exchange.account import Account
 from hip3.exchange.book import Order, crosses
 from hip3.exchange.margin import Want, can_afford, is_solvent
 from hip3.exchange.market import Market, taker_maker_rates
-from hip3.exchange.requests import JsonObject, OrderRequest
+from hip3.exchange.requests import JsonObject, OrderRequest, Trigger
 from hip3.exchange.state import State
 from hip3.exchange.texts import BatchRefused, OrderRefused, Refused
 
@@ -26,8 +27,9 @@ def validate(state: State, orders: tuple[OrderRequest, ...]) -> None:
     if not orders:
         raise BatchRefused(texts.EMPTY)
     for order in orders:
-        if order.trigger:
-            raise Refused(texts.not_simulated("trigger orders"))
+        if order.trigger is not None and not order.reduce_only:
+            # The venue demands it of TP/SL groupings; whether also of a lone trigger order is UNVERIFIED (PROTOCOL 6).
+            raise BatchRefused(texts.TRIGGER_REDUCE_ONLY)
         market = state.directory.by_asset.get(order.asset)
         if market is None:
             raise Refused(texts.UNKNOWN_ASSET)
@@ -47,7 +49,12 @@ def place(state: State, account: Account, request: OrderRequest) -> JsonObject:
     """Executes one validated order and returns its element of `statuses`."""
     market = state.directory.by_asset[request.asset]
     try:
-        sz = _check(state, account, market, request)
+        _check_market(state, market, request)
+        if request.trigger is not None:
+            _check_trigger(state, account, market, request, request.trigger)
+            sz = request.sz
+        else:
+            sz = _check(state, account, market, request)
     except OrderRefused as refusal:
         if refusal.status is None:
             return {"error": refusal.text}
@@ -55,17 +62,39 @@ def place(state: State, account: Account, request: OrderRequest) -> JsonObject:
         state.end(record, refusal.status)
         return {"error": texts.with_asset(refusal.text, request.asset)}
     order = state.new_order(account, market, request, sz)
+    if order.is_waiting:
+        state.rest(order)
+        return {"resting": _named(order)}
     return _execute(state, account, market, order)
 
 
-def _check(state: State, account: Account, market: Market, request: OrderRequest) -> Decimal:
-    """The size that may be executed (reduce-only shrinks it), or OrderRefused."""
+def _check_market(state: State, market: Market, request: OrderRequest) -> None:
+    """What refuses every order alike: halt, window, tick."""
     if market.coin in state.world.halted or market.listing.delisted:
         raise OrderRefused(texts.HALTED, None)
     if state.world.post_only and request.tif is not TimeInForce.ALO:
         raise OrderRefused(texts.POST_ONLY_WINDOW, None)
-    if not is_legal_price(request.px, market.listing.sz_decimals):
+    prices = [request.px, *([request.trigger.px] if request.trigger is not None else [])]
+    if not all(is_legal_price(px, market.listing.sz_decimals) for px in prices):
         raise OrderRefused(texts.TICK, "tickRejected")
+
+
+def _check_trigger(state: State, account: Account, market: Market, request: OrderRequest, trigger: Trigger) -> None:
+    """A trigger order is judged by position and mark; its size is cut to the position only when it fires.
+
+    UNVERIFIED: that it needs a position when it is placed, and that a larger one is not cut at once as resting
+    reduce-only orders are (PROTOCOL 6).
+    """
+    _reduced(account, market, request)
+    if trigger.is_reached(request.side, market.mark_px):
+        raise OrderRefused(texts.TRIGGER_PRICE, "badTriggerPxRejected")
+    _check_notional(state, account, market, request, request.px)
+    if len(account.open) >= state.config.max_open_orders:
+        raise OrderRefused(texts.TOO_MANY_OPEN, "tooManyOpenOrdersRejected")
+
+
+def _check(state: State, account: Account, market: Market, request: OrderRequest) -> Decimal:
+    """The size that may be executed (reduce-only shrinks it), or OrderRefused."""
     sz = _reduced(account, market, request)
     touch = market.book.best(request.side.opposite())
     marketable = touch is not None and crosses(request.side, request.px, touch)
@@ -133,11 +162,13 @@ def _check_means(state: State, account: Account, market: Market, request: OrderR
         raise OrderRefused(texts.TOO_MANY_OPEN, "tooManyOpenOrdersRejected")
 
 
+def _named(order: Order) -> JsonObject:
+    return {"oid": order.oid} if order.cloid is None else {"oid": order.oid, "cloid": order.cloid}
+
+
 def _execute(state: State, account: Account, market: Market, order: Order) -> JsonObject:
-    cost = _match(state, market, order)
-    named: JsonObject = {"oid": order.oid}
-    if order.cloid is not None:
-        named["cloid"] = order.cloid
+    cost = match(state, market, order)
+    named = _named(order)
     if order.sz > 0 and order.tif is not TimeInForce.IOC:
         state.rest(order)
         shrink_reduce_only(state, account, market)
@@ -154,7 +185,7 @@ def _execute(state: State, account: Account, market: Market, order: Order) -> Js
     return {"filled": {"totalSz": texts.number(order.filled_sz), "avgPx": texts.number(avg_px), **named}}
 
 
-def _match(state: State, market: Market, order: Order) -> Decimal:
+def match(state: State, market: Market, order: Order) -> Decimal:
     """Trades until the limit, the band or the size is reached; returns what it cost (size times price)."""
     cost = ZERO
     while order.sz > 0:
@@ -192,12 +223,17 @@ def shrink_reduce_only(state: State, account: Account, market: Market) -> None:
     """Resting reduce-only orders never add up to more than the position; the newest keep their size (PROTOCOL 6).
 
     Shrinking is silent, an order that has nothing left to reduce ends `reduceOnlyCanceled`. That an older order gives way
-    to a newer one was observed once, on testnet.
+    to a newer one was observed once, on testnet. One that waits for its trigger takes no part of the position's room: a
+    stop and a profit order of the whole size stand together; it ends when it could reduce nothing any more.
     """
     szi = account.szi(market.asset_id)
     room = abs(szi)
     orders = [o for o in account.open.values() if o.coin == market.coin and o.reduce_only]
     for order in reversed(orders):
+        if order.is_waiting:
+            if szi * order.side.sign >= 0:
+                state.end(order, "reduceOnlyCanceled")
+            continue
         left = min(order.sz, room) if szi * order.side.sign < 0 else ZERO
         if left == 0:
             state.end(order, "reduceOnlyCanceled")

@@ -40,7 +40,26 @@ class Signature:
 
 
 @frozen
+class Trigger:
+    """`order.t.trigger` (PROTOCOL 4.1): what an order waits for. A market one takes the order's own price as its bound."""
+
+    px: Decimal
+    is_market: bool
+    is_stop: bool
+    """`tpsl` is `sl`; otherwise it takes a profit."""
+
+    def fires_above(self, side: OrderSide) -> bool:
+        """True where it fires at a mark at or above `px`: a stop of a short, a profit of a long."""
+        return side.is_buy is self.is_stop
+
+    def is_reached(self, side: OrderSide, mark: Decimal) -> bool:
+        return mark >= self.px if self.fires_above(side) else mark <= self.px
+
+
+@frozen
 class OrderRequest:
+    """`tif` of a trigger order is what it becomes when it fires: IOC for a market one, else GTC."""
+
     asset: int
     side: OrderSide
     px: Decimal
@@ -48,7 +67,7 @@ class OrderRequest:
     reduce_only: bool
     tif: TimeInForce
     cloid: str | None
-    trigger: bool = False
+    trigger: Trigger | None = None
 
 
 @frozen
@@ -63,6 +82,7 @@ class CancelOrders:
     """Each element names an asset and an oid or a cloid."""
 
     cancels: tuple[tuple[int, int | str], ...]
+    fast: bool = False
 
 
 @frozen
@@ -191,9 +211,9 @@ def _order(value: Any) -> OrderRequest:
     order = _object(value, "order")
     kind = _object(order.get("t"), "t")
     limit = kind.get("limit")
-    tif = TimeInForce.GTC
-    if "trigger" in kind:
-        _object(kind["trigger"], "trigger")
+    trigger = _trigger(kind["trigger"]) if "trigger" in kind else None
+    if trigger is not None:
+        tif = TimeInForce.IOC if trigger.is_market else TimeInForce.GTC
     else:
         name = _object(limit, "limit").get("tif")
         if not isinstance(name, str) or name not in TIFS:
@@ -208,8 +228,17 @@ def _order(value: Any) -> OrderRequest:
         reduce_only=_field(order, "r", bool),
         tif=tif,
         cloid=parse_cloid(cloid) if cloid is not None else None,
-        trigger="trigger" in kind,
+        trigger=trigger,
     )
+
+
+def _trigger(value: Any) -> Trigger:
+    trigger = _object(value, "trigger")
+    tpsl = trigger.get("tpsl")
+    if tpsl not in ("tp", "sl"):
+        raise SchemaError(f"tpsl: expected tp or sl, found {tpsl!r}")
+    px = _decimal(trigger.get("triggerPx"), "triggerPx")
+    return Trigger(px, is_market=_field(trigger, "isMarket", bool), is_stop=tpsl == "sl")
 
 
 def _grouping(value: Any) -> str:
@@ -228,13 +257,14 @@ def _place(action: JsonObject) -> PlaceOrders:
 def _cancel(action: JsonObject) -> CancelOrders:
     _only(action, "type", "cancels", "f")
     items = [_object(item, "cancel") for item in _field(action, "cancels", list)]
-    return CancelOrders(tuple((_field(item, "a", int), _field(item, "o", int)) for item in items))
+    return CancelOrders(tuple((_field(item, "a", int), _field(item, "o", int)) for item in items), _flag(action, "f"))
 
 
 def _cancel_by_cloid(action: JsonObject) -> CancelOrders:
     _only(action, "type", "cancels", "f")
     items = [_object(item, "cancel") for item in _field(action, "cancels", list)]
-    return CancelOrders(tuple((_field(item, "asset", int), parse_cloid(item.get("cloid"))) for item in items))
+    pairs = tuple((_field(item, "asset", int), parse_cloid(item.get("cloid"))) for item in items)
+    return CancelOrders(pairs, _flag(action, "f"))
 
 
 def parse_order_id(value: Any) -> int | str:
@@ -244,21 +274,22 @@ def parse_order_id(value: Any) -> int | str:
     return parse_cloid(value)
 
 
-def _always_place(action: JsonObject) -> bool:
-    return action.get("a") is not None and bool(_field(action, "a", bool))
+def _flag(action: JsonObject, key: str) -> bool:
+    """An optional flag, absent where false."""
+    return action.get(key) is not None and bool(_field(action, key, bool))
 
 
 def _modify(action: JsonObject) -> ModifyOrders:
     _only(action, "type", "oid", "order", "a")
     pair = (parse_order_id(action.get("oid")), _order(action.get("order")))
-    return ModifyOrders((pair,), _always_place(action), single=True)
+    return ModifyOrders((pair,), _flag(action, "a"), single=True)
 
 
 def _batch_modify(action: JsonObject) -> ModifyOrders:
     _only(action, "type", "modifies", "a")
     items = [_object(item, "modify") for item in _field(action, "modifies", list)]
     pairs = tuple((parse_order_id(item.get("oid")), _order(item.get("order"))) for item in items)
-    return ModifyOrders(pairs, _always_place(action), single=False)
+    return ModifyOrders(pairs, _flag(action, "a"), single=False)
 
 
 def _schedule_cancel(action: JsonObject) -> ScheduleCancel:

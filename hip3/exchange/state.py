@@ -72,15 +72,29 @@ class State:
             cloid=request.cloid,
             created_ms=self.now_ms,
             status_ms=self.now_ms,
+            trigger=request.trigger,
         )
         account.remember(order, self.config.order_retention)
         return order
 
     def rest(self, order: Order) -> None:
         """Puts an order in the book and says `open`."""
+        order.status = "open"
         self.accounts[order.address].open[order.oid] = order
         self.directory.by_coin[order.coin].book.add(order)
         self._note_exposure(self.accounts[order.address])
+        self.announce(order)
+
+    def fire(self, order: Order) -> None:
+        """Takes a waiting order out of waiting and says `triggered`; it is then in no book, like an order just admitted.
+
+        UNVERIFIED (PROTOCOL 7.1): here it keeps its oid, and a limit order that comes to rest says `open` once more.
+        """
+        del self.accounts[order.address].open[order.oid]
+        self.directory.by_coin[order.coin].book.remove(order)
+        order.has_fired = True
+        order.status = "triggered"
+        order.status_ms = self.now_ms
         self.announce(order)
 
     def announce(self, order: Order) -> None:

@@ -70,6 +70,9 @@ CANNOT_MODIFY = "Cannot modify canceled or filled order"
 BUILDER = "Builder fee has not been approved"
 POST_ONLY_WINDOW = "Only post-only orders allowed immediately after network upgrade"
 HALTED = "Trading is halted."
+TRIGGER_PRICE = "Invalid TP/SL price."
+TRIGGER_FAST_CANCEL = "Trigger orders cannot be canceled with f."  # UNVERIFIED: that it is refused is documented, not how
+TRIGGER_MODIFY = "Modify to a trigger order needs a."  # UNVERIFIED, likewise (PROTOCOL 4.3)
 TOO_MANY_OPEN = "Too many open orders."  # UNVERIFIED: only the status `tooManyOpenOrdersRejected` is documented
 
 BAND = "Order price cannot be more than 80% away from the reference price"
@@ -77,6 +80,7 @@ INVALID_SIZE = "Order has invalid size."
 INVALID_PRICE = "Order has invalid price."
 ZERO_SIZE = "Order has zero size."
 EMPTY = "Orders are empty."
+TRIGGER_REDUCE_ONLY = "TP/SL orders must be reduce only."  # UNVERIFIED text; that it is static is documented (PROTOCOL 4.2)
 UNKNOWN_ASSET = "Invalid asset"  # UNVERIFIED for perps (PROTOCOL 13)
 
 OVER_WEIGHT = "Signed action over weight limit of 200."

@@ -129,13 +129,12 @@ def test_leverage_changes_what_an_order_needs(kit: Kit) -> None:
     assert switch["response"] == "Cannot switch leverage type with open position."
 
 
-def test_unknown_asset_trigger_orders_and_builder_fees(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
+def test_unknown_asset_groupings_and_builder_fees(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
     """SIM-2: what is not modelled is refused by name, never executed."""
     unknown = kit.do(kit.a, {"type": "order", "orders": [wire_order("buy", "1", "1", asset=77)], "grouping": "na"})
     assert unknown["status"] == "err"
-    trigger = {**wire_order("buy", "601", "1"), "t": {"trigger": {"isMarket": True, "triggerPx": "610", "tpsl": "sl"}}}
-    answer = kit.do(kit.a, {"type": "order", "orders": [trigger], "grouping": "na"})
-    assert answer["response"] == "Not simulated by this exchange: trigger orders"
+    answer = kit.do(kit.a, {"type": "order", "orders": [wire_order("buy", "601", "1")], "grouping": "normalTpsl"})
+    assert answer["response"] == "Not simulated by this exchange: grouping normalTpsl"
     builder = {"b": "0x" + "1" * 40, "f": 10}
     action = {"type": "order", "orders": [wire_order("buy", "601", "1")], "grouping": "na", "builder": builder}
     assert kit.statuses(kit.a, action) == [{"error": "Builder fee has not been approved asset=110002"}]
