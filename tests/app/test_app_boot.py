@@ -115,7 +115,7 @@ async def test_an_expired_agent_refuses_the_start() -> None:
 async def test_an_agent_that_expires_soon_warns_and_starts() -> None:
     """KEY-3: within 14 days the start warns with the days that are left."""
     async with open_world(bot_settings(), Script().calm().source(), config=FAST) as world:
-        world.faults.add(agent_until(world, START_MS + 13 * DAY_MS))
+        world.faults.add(agent_until(world, START_MS + 12 * DAY_MS + DAY_MS // 2))
         await world.ready()
         (warning,) = world.events("preflight_warning")
         assert "expires in 12 days" in str(warning.fields["message"])
