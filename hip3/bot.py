@@ -17,6 +17,7 @@ from hip3.core.clock import Clock
 from hip3.core.detector import Detector, DetectorConfig
 from hip3.core.execution import ExecutionEvent
 from hip3.core.exits import ExitConfig, ExitRequest
+from hip3.core.explain import Witness
 from hip3.core.facts import Fact
 from hip3.core.gates import Caps
 from hip3.core.ids import CloidFactory
@@ -367,6 +368,7 @@ def _add_trader(
         book=bot.signal_book,
         clock=io.clock,
         journal=journal,
+        witness=Witness(bot.safety, bot.ready, bot.scheduler, bot.posts, bot.detector.config),
     )
     reconcile = Reconcile(
         rest=io.rest,

@@ -121,6 +121,8 @@ SENTENCES: dict[str, str] = {
     "safety_mode": "{before} -> {after}: {reason} ({message})",
     "way_out": "{step}: {what}",
     "signal": "{coin}: {side} signal, {sz} at {px}, edge {edge_bps} bps against a cost of {cost_bps}",
+    "signal_replaced": "{coin}: a newer signal took its place before the gates were asked",
+    "signal_trail": "{coin}: what every filter and gate says is kept for hip3 explain {signal}",
     "order_enqueued": "{coin}: order {cloid} queued",
     "order_sent": "{coin}: sent {side} {sz} at {px}, order {cloid}",
     "action_signed": "post {post} signed: {type}, nonce {nonce}",

@@ -21,6 +21,7 @@ from hip3.core.detector import Signal
 from hip3.core.events import PostResponse
 from hip3.core.execution import EntrySent, ExecutionEvent, SendFailed
 from hip3.core.exits import ExitConfig, ExitRequest, closing_intent
+from hip3.core.explain import Seen, Witness
 from hip3.core.gates import Caps, EntryView, Refusal, Verdict, check_entry
 from hip3.core.ids import CloidFactory, TimeInForce
 from hip3.core.journal import Journal
@@ -97,6 +98,7 @@ class Executor:
     book: SignalBook
     clock: Clock
     journal: Journal
+    witness: Witness
     late_answers: int = 0
     orphan_answers: int = 0
     unpriced: set[tuple[str, int | None]] = field(factory=set)
@@ -113,7 +115,7 @@ class Executor:
         self._settle_overdue()
         self._drain_answers()
         self._drain_exits()
-        judged = [(signal, self._consider(signal)) for signal in self.inbox.signals.take()]
+        judged = [(signal, *self._consider(signal)) for signal in self.inbox.signals.take()]
         sent: tuple[Post, SignedAction] | None = None
         try:
             sent = await self._send_next()
@@ -146,7 +148,7 @@ class Executor:
 
     # ---- what comes in
 
-    def _consider(self, signal: Signal) -> Verdict:
+    def _consider(self, signal: Signal) -> tuple[Verdict, Seen]:
         """Gates, register and enqueue in one step (GATE-1, GATE-3). The order's way is short: it is told of afterwards."""
         coin = signal.coin
         view = EntryView(
@@ -160,17 +162,18 @@ class Executor:
             entries_left_today=self.limits.entries_left(self.clock.wall_ms()),
             budget_left=self.budget.left,
         )
+        seen = self.witness.see(coin, view, self.clock.wall_ms())
         refused = check_entry(coin, signal.sz, view)
         if refused is None:
-            return self._place(signal)
+            return self._place(signal), seen
         if refused.refusal is Refusal.HARD_STOP:
             causes = ", ".join(c.code.value for c in self.safety.causes)
-            return evolve(refused, detail=causes or self.safety.mode.name)
-        return refused
+            return evolve(refused, detail=causes or self.safety.mode.name), seen
+        return refused, seen
 
-    def _tell(self, judged: list[tuple[Signal, Verdict]]) -> None:
-        """Journals signals and what became of them."""
-        for signal, verdict in judged:
+    def _tell(self, judged: list[tuple[Signal, Verdict, Seen]]) -> None:
+        """Journals signals, what became of them, and what every filter and gate says of them (OPS-7)."""
+        for signal, verdict, seen in judged:
             self.book.judged(signal, verdict)
             self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
             if verdict.refusal is None:
@@ -183,6 +186,7 @@ class Executor:
                 verdict=str(verdict),
                 detail=verdict.detail,
             )
+            self._note("debug", "signal_trail", **self.witness.trail(signal, seen, verdict))
 
     def _place(self, signal: Signal) -> Verdict:
         now = self.clock.wall_ms()
@@ -227,14 +231,23 @@ class Executor:
             self._say_unpriced(position, "no quote, mark or reference is known")
             return
         event = "time_stop_triggered" if request.reason.value == "time_stop" else "flatten_triggered"
-        self._note("info", event, coin=request.coin, age_ms=request.age_ms, reason=request.reason.value)
+        entry = position.signal.id if position.signal else None
+        self._note("info", event, coin=request.coin, age_ms=request.age_ms, reason=request.reason.value, signal=entry)
         self.ledger.register(intent)
         result = self.scheduler.enqueue_reduce_only(intent, self.posts.in_flight)
         if not result.accepted:
             self.facts.put(facts.OrderDropped(intent.cloid, result.value))
             self._note("critical", "reduce_only_queue_full", coin=request.coin)
             return
-        self._note("info", "reduce_only_enqueued", cloid=intent.cloid.value, coin=intent.coin, sz=intent.sz, px=intent.px)
+        self._note(
+            "info",
+            "reduce_only_enqueued",
+            cloid=intent.cloid.value,
+            coin=intent.coin,
+            sz=intent.sz,
+            px=intent.px,
+            signal=entry,
+        )
 
     def _say_unpriced(self, position: MarketPosition, why: str) -> None:
         """Once for each position: the timers ask twenty times a second (LESSONS 29)."""
@@ -372,6 +385,7 @@ class Executor:
             self._note(
                 "info",
                 "order_sent",
+                post=post.id,
                 cloid=intent.cloid.value,
                 coin=intent.coin,
                 side=intent.side.name,

@@ -19,6 +19,7 @@ from hip3.core.events import (
     UserFills,
     VenueEvent,
 )
+from hip3.core.explain import as_dicts, filter_trail
 from hip3.core.journal import Journal
 from hip3.core.market import MarketState
 from hip3.core.outlook import SignalBook, signal_fields
@@ -80,9 +81,15 @@ class MarketIngest:
             self._tell(signal)
         elif replaced is not None:
             self._tell(replaced)
+            now = self.clock.wall_ms()
+            self.journal.note(now, "info", "signal_replaced", signal=replaced.id, coin=replaced.coin, by=signal.id)
 
     def _tell(self, signal: Signal) -> None:
+        """Journals a signal that no gate was asked about."""
         self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
+        filters = as_dicts(filter_trail(signal, self.detector.config))
+        fields = {"signal": signal.id, "coin": signal.coin, "filters": filters, "gates": []}
+        self.journal.note(self.clock.wall_ms(), "debug", "signal_trail", **fields)
 
 
 @define

@@ -77,7 +77,7 @@ class PositionTask:
             case b.Closed(trade):
                 self.trades.append(trade)
                 self.tally.on_trade(trade)
-                self._note("info", "position_closed", coin=trade.coin, pnl_usd=trade.pnl_usd, exit_reason=trade.exit_reason)
+                self._closed(trade)
                 self.events.put(consequence)
             case b.OrderEnded(order):
                 self.tally.on_order_ended(order)
@@ -106,6 +106,24 @@ class PositionTask:
                 self.wake_reconcile.ring()
             case b.PositionsAgree():
                 self.ready.set(Condition.POSITION_SYNCED, holds=True)
+
+    def _closed(self, trade: Trade) -> None:
+        self._note(
+            "info",
+            "position_closed",
+            coin=trade.coin,
+            signal=trade.signal_id,
+            side=trade.side.name,
+            sz=trade.sz,
+            entry_px=trade.entry_px,
+            exit_px=trade.exit_px,
+            pnl_usd=trade.pnl_usd,
+            fees_usd=trade.fees_usd,
+            expected_edge_bps=trade.expected_edge_bps,
+            actual_edge_bps=trade.actual_edge_bps,
+            holding_ms=trade.holding_ms,
+            exit_reason=trade.exit_reason,
+        )
 
     def _nothing_to_close(self, coin: str) -> None:
         """The venue says that our position is not there: the account is read before a close is tried again."""

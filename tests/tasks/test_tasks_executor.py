@@ -18,6 +18,7 @@ from hip3.core.detector import Detector, DetectorConfig, Signal
 from hip3.core.events import PostResponse
 from hip3.core.execution import ExecutionEvent, SendFailed
 from hip3.core.exits import ExitConfig, ExitReason, ExitRequest
+from hip3.core.explain import Witness
 from hip3.core.gates import Caps
 from hip3.core.ids import CloidFactory, MarketSpec
 from hip3.core.journal import Journal
@@ -26,6 +27,7 @@ from hip3.core.market import MarketState
 from hip3.core.orders import CancelIntent
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
+from hip3.core.ready import Ready
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Scheduler, SchedulerConfig
 from hip3.fsm.order import OrderState
@@ -149,6 +151,7 @@ def bench() -> Bench:
     safety = Safety(lambda *_: None, clock.wall_ms)
     safety.promote(ReasonCode.AUTO_PROMOTE, "a test")
     ledger = wire.ledger
+    scheduler, posts = Scheduler(SchedulerConfig(200, 500, 1000, 50, 100, 80, 100)), PostBook(5000)
     executor = Executor(
         config=ExecutorConfig(
             caps=Caps(D(50), D(100)),
@@ -157,8 +160,8 @@ def bench() -> Bench:
             max_mark_age_ms=3000,
         ),
         ledger=ledger,
-        scheduler=Scheduler(SchedulerConfig(200, 500, 1000, 50, 100, 80, 100)),
-        posts=PostBook(5000),
+        scheduler=scheduler,
+        posts=posts,
         inbox=ExecutorInbox(SignalSlots(), Mailbox[ExitRequest](EXITS), Mailbox[Answer](ANSWERS), Doorbell()),
         facts=Mailbox[f.Fact](FACTS),
         events=Mailbox[ExecutionEvent](EVENTS),
@@ -175,6 +178,7 @@ def bench() -> Bench:
         book=SignalBook(),
         clock=clock,
         journal=journal,
+        witness=Witness(safety, Ready(lambda *_: None), scheduler, posts, config),
     )
     detector = Detector(config, "t", {SNDK.coin: D("0.9"), MU.coin: D("0.9")})
     return Bench(executor, wire, clock, detector, safety, Bookkeeper(ledger, status_event))
