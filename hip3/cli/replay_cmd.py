@@ -15,8 +15,9 @@ from typing import TextIO, TypeVar
 import msgspec
 from attrs import frozen
 
-from hip3.core.episodes import Episode, EpisodeCounter, QuoteSource, Reference, Tally
+from hip3.core.episodes import Episode, EpisodeCounter, QuoteSource, Tally
 from hip3.core.events import AssetCtx, Bbo, Book
+from hip3.core.market import Reference
 from hip3.exchange.recording import Recording, RecordingError
 from hip3.venue.hyperliquid.errors import WireError
 from hip3.venue.hyperliquid.parse import parse_frame

@@ -16,9 +16,9 @@ import trio
 import trio.testing
 
 from hip3.cli.summary import summary_lines, summary_object
-from hip3.core.episodes import Reference
 from hip3.core.errors import first_leaf
 from hip3.core.journal import Journal
+from hip3.core.market import Reference
 from hip3.exchange.inmemory import InMemory
 from hip3.exchange.models.replay import ReplaySource, open_replay
 from hip3.exchange.recording import RecordingError

@@ -15,16 +15,8 @@ from attrs import define, frozen
 
 from hip3.core.events import AssetCtx, Bbo, Level, MarketEvent
 from hip3.core.ids import OrderSide
+from hip3.core.market import Reference
 from hip3.core.units import BPS, to_bps
-
-
-class Reference(enum.Enum):
-    """The price that quotes are judged against."""
-
-    ORACLE = "oracle"
-    MARK = "mark"
-    MID = "mid"
-    """The context's mid, or the middle of the last two-sided `l2Book`: what quotes were, not what they ought to be."""
 
 
 class QuoteSource(enum.Enum):

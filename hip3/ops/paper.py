@@ -14,8 +14,8 @@ from attrs import frozen
 
 from hip3.bot import Account
 from hip3.core.clock import Clock
-from hip3.core.episodes import Reference
 from hip3.core.ids import OrderSide
+from hip3.core.market import Reference
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Faults

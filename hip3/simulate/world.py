@@ -24,6 +24,7 @@ from hip3.exchange.faults import Faults
 from hip3.exchange.inmemory import InMemory
 from hip3.exchange.seam import MarketSource
 from hip3.io.clock import TrioClock
+from hip3.io.dial import Dial
 from hip3.ops.paper import PaperVenue, make_paper
 from hip3.ops.session import Ended, Reach, run_session
 from hip3.ops.stop import Stop
@@ -128,23 +129,29 @@ async def open_world(
     config: ExchangeConfig | None = None,
     faults: Faults | None = None,
     start_ms: int = START_MS,
+    journal: Journal | None = None,
+    through: Callable[[Dial], Dial] = lambda dial: dial,
 ) -> AsyncIterator[World]:
-    """Starts exchange and bot at the wall time `start_ms`. The block may end before the bot, which is then cancelled."""
-    clock, journal, stop = TrioClock.starting_at(start_ms), Journal(), Stop()
+    """Starts exchange and bot at the wall time `start_ms`. The block may end before the bot, which is then cancelled.
+
+    `through` puts something of the test's own between the bot's links and the exchange.
+    """
+    clock, stop = TrioClock.starting_at(start_ms), Stop()
+    own_journal = journal if journal is not None else Journal()
     struck = faults if faults is not None else Faults()
     venue = make_paper(settings, source, clock, faults=struck, config=config)
     memory = InMemory(venue.exchange)
-    world = World(venue, struck, stop, journal, clock, memory)
+    world = World(venue, struck, stop, own_journal, clock, memory)
 
     def on_app(app: App) -> None:
         world.app = app
         world.started.set()
 
     async def run() -> None:
-        reach = Reach("http://exchange.invalid", memory.dial, venue.account, memory.transport())
+        reach = Reach("http://exchange.invalid", through(memory.dial), venue.account, memory.transport())
         try:
             world.result = await run_session(
-                settings, reach, clock=clock, rng=random.Random(1), journal=journal, stop=stop, on_app=on_app
+                settings, reach, clock=clock, rng=random.Random(1), journal=own_journal, stop=stop, on_app=on_app
             )
         finally:
             world.ended.set()

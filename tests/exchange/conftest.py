@@ -16,8 +16,9 @@ from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Faults, World
 from hip3.exchange.market import Directory
 from hip3.exchange.requests import parse_action
-from hip3.exchange.scripted import ScriptedSource, TrioClock
+from hip3.exchange.scripted import ScriptedSource
 from hip3.exchange.seam import BookChange, CtxChange, DexListing, MarketListing, TimedEvent
+from hip3.io.clock import TrioClock
 from hip3.venue.hyperliquid.actions import canonicalise, pack
 from hip3.venue.hyperliquid.signing import TradingKey, action_hash, agent_digest
 
@@ -176,7 +177,7 @@ def new_exchange(trader: Trader) -> Callable[..., Exchange]:
 
     def make(events: Sequence[TimedEvent] | None = None, faults: Faults | None = None, **config: Any) -> Exchange:
         source = ScriptedSource([main_dex(), xyz_dex()], usual_events() if events is None else events)
-        exchange = Exchange(source, TrioClock(START_MS), ExchangeConfig(**config), faults)
+        exchange = Exchange(source, TrioClock.starting_at(START_MS), ExchangeConfig(**config), faults)
         exchange.fund(trader.address, "xyz", D(10_000))
         return exchange
 

@@ -14,8 +14,9 @@ from hip3.core.ids import OrderSide
 from hip3.exchange.answers import Reply
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.exchange import Exchange
-from hip3.exchange.scripted import ScriptedSource, TrioClock
+from hip3.exchange.scripted import ScriptedSource
 from hip3.exchange.seam import BookChange, DexListing, MarketListing, TimedEvent
+from hip3.io.clock import TrioClock
 
 if TYPE_CHECKING:
     from tests.exchange.conftest import Trader
@@ -131,7 +132,7 @@ async def test_the_source_reacts_to_what_is_taken_from_it(
         return [(at_ms + 500, wire_book(coin, [("599", "1")], [("603", "2")]))]
 
     source = ScriptedSource(sndk_dex(), [(0, wire_book(SNDK, [("599", "1")], [("601", "1")]))], refill)
-    exchange = Exchange(source, TrioClock(START_MS), ExchangeConfig())
+    exchange = Exchange(source, TrioClock.starting_at(START_MS), ExchangeConfig())
     exchange.fund(trader.address, "xyz", D(10_000))
     await outcome(exchange, trader.order(wire_order("buy", "601", "1")))
     assert seen == [(OrderSide.BUY, D(1), 170)]
@@ -144,7 +145,7 @@ async def test_a_source_that_lies_about_time_is_stopped(wire_book: Book, autojum
         ([(100, wire_book(SNDK, [], [])), (99, wire_book(SNDK, [], []))], "went back from 100 to 99"),
         ([(0, wire_book("xyz:NOPE", [], []))], "xyz:NOPE"),
     ):
-        exchange = Exchange(ScriptedSource(sndk_dex(), events), TrioClock(START_MS))
+        exchange = Exchange(ScriptedSource(sndk_dex(), events), TrioClock.starting_at(START_MS))
         await trio.sleep(0.5)
         with pytest.raises(ValueError, match=text):
             exchange.step()

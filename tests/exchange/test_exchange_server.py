@@ -22,8 +22,8 @@ from hyperliquid.utils.types import Cloid
 
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Disconnect, Faults, Point, Rule
-from hip3.exchange.scripted import TrioClock
 from hip3.exchange.server import NotLoopback, PortBusy, bind, serve
+from hip3.io.clock import TrioClock
 
 if TYPE_CHECKING:
     from tests.exchange.conftest import Trader
@@ -114,7 +114,7 @@ def test_loopback_by_its_three_names() -> None:
 def real_clock_exchange(new_exchange: NewExchange) -> Exchange:
     """An exchange whose wall clock is now: the SDK signs with its own clock as nonce."""
     exchange = new_exchange(**QUICK)
-    return Exchange(exchange._source, TrioClock(int(time.time() * 1000)), exchange.config)
+    return Exchange(exchange._source, TrioClock.starting_at(int(time.time() * 1000)), exchange.config)
 
 
 def use_sdk(port: int, agent_key: bytes, master: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hip3.cli.replay_cmd import replay_detector_only
-from hip3.core.episodes import Episode, EpisodeCounter, QuoteSource, Reference
+from hip3.core.episodes import Episode, EpisodeCounter, QuoteSource
 from hip3.core.events import AssetCtx, Bbo, Book, Level, MarketEvent
 from hip3.core.ids import OrderSide
+from hip3.core.market import Reference
 
 
 def ctx(px: str, coin: str = "A") -> AssetCtx:

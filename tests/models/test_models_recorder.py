@@ -21,7 +21,8 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from hip3.cli.record_cmd import record_market_data
 from hip3.cli.replay_cmd import detect
-from hip3.core.episodes import EpisodeCounter, Reference
+from hip3.core.episodes import EpisodeCounter
+from hip3.core.market import Reference
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.models.replay import open_replay
 from hip3.exchange.models.synthetic import SyntheticConfig, SyntheticSource

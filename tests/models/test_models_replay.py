@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hip3.core.episodes import Reference
 from hip3.core.events import Level
 from hip3.core.ids import OrderSide
+from hip3.core.market import Reference
 from hip3.exchange.models.replay import open_replay
 from hip3.exchange.recording import Recording, RecordingError
 from hip3.exchange.seam import BookChange, CtxChange, MarketListing, MarketSource, Print

@@ -11,9 +11,10 @@ from decimal import Decimal
 import pytest
 from attrs import define, field
 
-from hip3.core.episodes import Episode, EpisodeCounter, Reference
+from hip3.core.episodes import Episode, EpisodeCounter
 from hip3.core.events import AssetCtx, Bbo, Level
 from hip3.core.ids import OrderSide
+from hip3.core.market import Reference
 from hip3.core.units import is_legal_price
 from hip3.exchange.models import calibration as cal
 from hip3.exchange.models.synthetic import SyntheticConfig, SyntheticSource

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from attrs import define, evolve, field
 
-from hip3.core.episodes import Reference
+from hip3.core.market import Reference
 from hip3.core.events import AssetCtx, Bbo, Book, Ignored, Level
 from hip3.core.ids import MarketKey, OrderSide
 from hip3.core.units import ZERO

@@ -6,7 +6,6 @@ breaks, a journal that cannot write. Nothing reaches into the bot.
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
@@ -16,26 +15,21 @@ import trio
 from attrs import define, field, frozen
 from trio_websocket import WebSocketConnection
 
-from hip3.app import App, Outcome
+from hip3.app import Outcome
 from hip3.core.events import Level
 from hip3.core.ids import CloidFactory, MarketSpec, OrderSide, TimeInForce
 from hip3.core.journal import Journal
 from hip3.core.orders import OrderIntent
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.faults import Disconnect, Drop, FaultAction, Faults, Point, Rule
-from hip3.exchange.inmemory import InMemory
 from hip3.exchange.scripted import ScriptedSource
 from hip3.exchange.seam import BookChange, CtxChange, DexListing, MarketListing, TimedEvent
 from hip3.exchange.ws import Session
-from hip3.io.clock import TrioClock
 from hip3.io.dial import Dial
 from hip3.io.rest import RestClient, http_client
-from hip3.ops.paper import make_paper
-from hip3.ops.session import Reach, run_session
-from hip3.ops.stop import Stop
 from hip3.settings import from_text
 from hip3.settings.schema import Settings
-from hip3.simulate.world import START_MS, World
+from hip3.simulate.world import World, open_world
 from hip3.venue.hyperliquid import actions
 from hip3.venue.hyperliquid.endpoints import Network
 from hip3.venue.hyperliquid.nonce import NonceSource
@@ -129,32 +123,10 @@ async def world_of(
     journal: Journal | None = None,
     dial: Callable[[Dial], Dial] = lambda dial: dial,
 ) -> AsyncIterator[World]:
-    """As `open_world`, with a journal and a dial of the test's own."""
-    clock, stop = TrioClock.starting_at(START_MS), Stop()
-    struck = faults or Faults()
-    own_journal = journal if journal is not None else Journal()
-    venue = make_paper(settings, source, clock, faults=struck, config=config)
-    memory = InMemory(venue.exchange)
-    world = World(venue, struck, stop, own_journal, clock, memory)
-
-    def on_app(app: App) -> None:
-        world.app = app
-        world.started.set()
-
-    async def run() -> None:
-        reach = Reach(URL, dial(memory.dial), venue.account, memory.transport())
-        try:
-            world.result = await run_session(
-                settings, reach, clock=clock, rng=random.Random(1), journal=own_journal, stop=stop, on_app=on_app
-            )
-        finally:
-            world.ended.set()
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(memory.run)
-        nursery.start_soon(run)
+    """`open_world` with the names of these scenes."""
+    opened = open_world(settings, source, faults=faults, config=config, journal=journal, through=dial)
+    async with opened as world:
         yield world
-        nursery.cancel_scope.cancel()
 
 
 @frozen
