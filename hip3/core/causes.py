@@ -87,7 +87,13 @@ class Safety:
     @property
     def causes(self) -> tuple[Cause, ...]:
         """Most severe first, then oldest."""
+        if not self._causes:
+            return ()  # the usual case while trading, asked on the way of every order
         return tuple(sorted(self._causes.values(), key=lambda c: (-c.severity.value, c.since_ms)))
+
+    def holds(self, code: ReasonCode) -> bool:
+        """True while a cause of this code is in force, whoever put it there."""
+        return any(known is code for known, _source in self._causes)
 
     def add(self, code: ReasonCode, severity: Severity, source: str, message: str, clears: Clears) -> None:
         """Puts a cause in force. The mode follows in the same step.

@@ -117,8 +117,10 @@ def mark_of(view: EntryView, coin: str) -> Decimal | None:
 
 
 def exposed_coins(view: EntryView) -> set[str]:
-    """Markets that may be held or pending."""
-    return {*view.ledger.positions, *(o.intent.coin for o in view.ledger.orders.values())}
+    """Markets that are held or have an order that may still change them."""
+    coins = {order.intent.coin for order in view.ledger.orders.values()}
+    coins.update(position.coin for position in view.ledger.positions.values() if position.szi)
+    return coins
 
 
 def _mode(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001 - every gate is asked alike

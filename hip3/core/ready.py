@@ -11,6 +11,9 @@ from hip3.fsm.machines import Driver
 from hip3.fsm.ready import READY_TABLE, Condition, ReadyEvent, ReadyState
 
 
+_CONDITIONS = tuple(Condition)
+
+
 class Ready:
     """The account's four conditions. A disconnect clears all that came over the session."""
 
@@ -28,7 +31,7 @@ class Ready:
 
     @property
     def missing(self) -> tuple[Condition, ...]:
-        return tuple(c for c in Condition if c not in self._held)
+        return tuple(c for c in _CONDITIONS if c not in self._held) if len(self._held) < len(_CONDITIONS) else ()
 
     def holds(self, condition: Condition) -> bool:
         return condition in self._held
