@@ -155,6 +155,8 @@ class Bot:
     timers: Timers
     lifecycle: Driver[LifecycleState, LifecycleEvent]
     halt_bell: Doorbell
+    changed_ms: dict[str, int]
+    """Monotonic time of the last change of run, lifecycle, safety and ready; each begins with the start."""
     trader: Trader | None = None
 
     @property
@@ -198,7 +200,12 @@ class Bot:
             message = "the account link is down; entries wait for READY"
             self.safety.add(ReasonCode.WS_DISCONNECT, Severity.SAFE, "account", message, Clears.AUTO)
 
+    def on_lifecycle(self, before: LifecycleState, after: LifecycleState) -> None:
+        self.changed_ms["lifecycle"] = self.io.clock.mono_ms()
+        self.note("info", "lifecycle", before=before.name, after=after.name)
+
     def on_ready(self, before: ReadyState, after: ReadyState) -> None:
+        self.changed_ms["ready"] = self.io.clock.mono_ms()
         missing = [c.value for c in self.ready.missing]
         self.note("info", "ready_trading" if after is ReadyState.READY else "not_ready", was=before.name, missing=missing)
         if after is ReadyState.READY:
@@ -207,6 +214,7 @@ class Bot:
                 self.trader.account_link.synced()
 
     def on_mode(self, before: SafetyMode, after: SafetyMode, code: ReasonCode, message: str) -> None:
+        self.changed_ms["safety"] = self.io.clock.mono_ms()
         level = "critical" if after is SafetyMode.HALT else "info"
         self.note(level, "safety_mode", before=before.name, after=after.name, reason=code.value, message=message)
         if after is SafetyMode.HALT:
@@ -300,8 +308,9 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
             journal=journal,
             on_look=lambda: late[0].try_promote(),  # noqa: PLW0108 - as above
         ),
-        lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].note("info", "lifecycle", before=a.name, after=b.name)),
+        lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].on_lifecycle(a, b)),
         halt_bell=Doorbell(),
+        changed_ms=dict.fromkeys(("run", "lifecycle", "safety", "ready"), io.clock.mono_ms()),
     )
     late.append(bot)
     bot.budget.read(venue.budget_used, venue.budget_cap)

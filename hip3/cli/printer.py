@@ -6,93 +6,25 @@ an output that cannot be written is said once, and trading goes on.
 
 from __future__ import annotations
 
-import enum
 import select
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
 import trio
 from attrs import define, field
-from structlog.processors import JSONRenderer
 
-from hip3.cli.words import clock_text, iso_text, refusal_of, sentence
+from hip3.cli.words import clock_text, refusal_of, sentence
 from hip3.core.clock import Clock
 from hip3.core.journal import Journal, Note
+from hip3.ops.journal_file import LogFile
 
 POLL_S = 0.25
 KEPT_FOR_DISPLAY = 50
 MINUTE_MS = 60_000
 KEPT_LINES = 1000
 """Lines that wait for a stopped terminal: some minutes of trading."""
-
-# ---- the log
-
-
-class LogUnwritable(Exception):
-    """The log file cannot be opened: path, cause and remedy. Raised before anything is started."""
-
-
-class LogFile:
-    """Appends notes as JSON lines: `time` (ISO 8601, ms, Z), `level`, `event`, then the note's fields.
-
-    Unbuffered, so that a line is with the operating system when `write` returns. A line torn by a full disk is closed by
-    the next write that succeeds, which begins with a `log_gap` line that says how many notes are missing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Opens `path` for appending. Raises LogUnwritable."""
-        self.path = path
-        self._torn = False
-        self._gap = 0
-        self._render = JSONRenderer(default=_json_value)
-        try:
-            self._file = path.open("ab", buffering=0)
-        except OSError as e:
-            cause = e.strerror or str(e)
-            raise LogUnwritable(f"log file {path}: {cause}; name a file that can be written, in a folder that exists") from e
-
-    def write(self, notes: Sequence[Note]) -> str | None:
-        """Appends `notes`; the error where the disk refused some, which count as missing then. Never raises OSError."""
-        written = 0
-        try:
-            if self._gap:
-                self._put({"level": "error", "event": "log_gap", "lost": self._gap})
-                self._gap = 0
-            for note in notes:
-                self._put(_entry(note))
-                written += 1
-        except OSError as e:
-            self._gap += len(notes) - written
-            return f"{self.path}: {e.strerror or e}"
-        return None
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _put(self, entry: dict[str, object]) -> None:
-        line = str(self._render(None, "", entry)) + "\n"
-        data = (("\n" if self._torn else "") + line).encode()
-        while data:
-            sent = self._file.write(data)
-            self._torn = sent < len(data)
-            data = data[sent:]
-
-
-def _entry(note: Note) -> dict[str, object]:
-    entry: dict[str, object] = {"time": iso_text(note.wall_ms), "level": note.level, "event": note.event}
-    for name, value in note.fields.items():
-        entry[name if name not in entry else f"{name}_"] = value
-    return entry
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return value.name if isinstance(value, enum.Enum) else str(value)
-
 
 # ---- lines of text
 
@@ -202,13 +134,15 @@ def _plain(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
 class JournalReader:
     """The one reader of the journal: hands each note to the log, to the plain output, and to what the display keeps."""
 
-    def __init__(self, journal: Journal, clock: Clock, *, log: Path | None = None, plain: IO[str] | None = None) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, *, log: Path | LogFile | None = None, plain: IO[str] | None = None
+    ) -> None:
         """`log` takes every note, `plain` a line of each from level info on. Raises LogUnwritable, with nothing started."""
         self.recent: deque[Note] = deque(maxlen=KEPT_FOR_DISPLAY)
         """What a person at a display wants to see of the last notes, newest last."""
         self._journal = journal
         self._clock = clock
-        self._log = LogFile(log) if log is not None else None
+        self._log = LogFile(log) if isinstance(log, Path) else log
         self._plain = PlainOutput(plain) if plain is not None else None
         self._log_failed = False
         self._dropped = 0

@@ -9,20 +9,23 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import trio
 from attrs import frozen
 from cyclopts import Parameter
 from rich.console import Console
 
+import hip3
 from hip3.app import App, stop_after
-from hip3.bot import Account
+from hip3.bot import Account, Bot
 from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.keys_cmd import terminal_passphrase
-from hip3.cli.printer import JournalReader, LogUnwritable
+from hip3.cli.printer import JournalReader
 from hip3.cli.status import LiveStatus, can_show
+from hip3.cli.status_cmd import events_view
 from hip3.cli.summary import summary_lines, summary_object
+from hip3.core.clock import Clock
 from hip3.core.errors import first_leaf
 from hip3.core.journal import Journal
 from hip3.exchange.recording import RecordingError
@@ -31,8 +34,11 @@ from hip3.io.clock import SystemClock
 from hip3.io.dial import dialer
 from hip3.io.keys import KeySourceError, check_address, load_trading_key
 from hip3.ops.boot import PreflightRefused
+from hip3.ops.journal_file import LogFile, LogUnwritable, open_run_journal, state_dir
 from hip3.ops.paper import make_paper, paper_source
 from hip3.ops.session import Ended, Reach, StoppedEarly, run_session, settle_garbage_collector
+from hip3.ops.status_server import StatusUnavailable, open_status_socket
+from hip3.ops.status_view import status_view
 from hip3.ops.stop import Stop
 from hip3.settings import ConfigError, LoadedSettings, describe, load
 from hip3.settings.describe import endpoints_of
@@ -61,7 +67,7 @@ def run(
     duration: Annotated[float | None, Parameter(help="Seconds to trade; then as Ctrl+C.")] = None,
     as_json: Json = False,
     plain: Annotated[bool, Parameter(negative="", help="Lines instead of the live picture.")] = False,
-    log: Annotated[Path | None, Parameter(help="Write every event to this file, one JSON object a line.")] = None,
+    log: Annotated[Path | None, Parameter(help="Write the journal to this file, without a bound.")] = None,
     debug: Debug = False,
 ) -> int:
     """Trade until Ctrl+C, then cancel, flatten, verify and exit. Without a configuration: on paper.
@@ -153,7 +159,7 @@ async def _session(
     for line in describe(loaded, endpoints=Endpoints(reach.rest_url, ws_url), signer=signer, account=user):
         journal.note(clock.wall_ms(), "info", line.event, **dict(line.fields))
         print(line, file=out)
-    reader = JournalReader(journal, clock, log=options.log, plain=None)
+    reader = JournalReader(journal, clock, log=_journal_file(options.log, journal, clock, out), plain=None)
     display: LiveStatus | None = None
     process.start_soon(stop_after, options.duration_s, stop)
 
@@ -161,6 +167,8 @@ async def _session(
         nonlocal display
         settle_garbage_collector()
         reader.count_filters(app.bot.detector.rejected)
+        app.bot.note("info", "run_started", run=f"{app.bot.run_id:x}", process=os.getpid(), version=hip3.__version__)
+        _serve_status(process, app.bot, reader, loaded.hash)
         if options.plain or options.as_json or not can_show(console := Console()):
             reader.say_plain(out)
             process.start_soon(reader.run)
@@ -175,6 +183,40 @@ async def _session(
             display.finish()
         reader.close()
     return _report(ended, loaded, options, notes)
+
+
+def _journal_file(given: Path | None, journal: Journal, clock: Clock, out: IO[str]) -> LogFile | None:
+    """The run's journal: the file named by --log, else a new one in the state folder. Raises LogUnwritable for a named one.
+
+    A state folder that cannot be written costs the evidence, not the run; the start says so.
+    """
+    try:
+        file = LogFile(given) if given is not None else open_run_journal(state_dir(os.environ), clock.wall_ms(), os.getpid())
+    except LogUnwritable as e:
+        if given is not None:
+            raise
+        journal.note(clock.wall_ms(), "warning", "journal_not_kept", why=str(e))
+        print(f"journal: WARNING not kept, hip3 explain will know nothing of this run: {e}", file=out)
+        return None
+    journal.note(clock.wall_ms(), "info", "journal", file=str(file.path))
+    print(f"journal: {file.path}", file=out)
+    return file
+
+
+def _serve_status(process: trio.Nursery, bot: Bot, reader: JournalReader, config_hash: str) -> None:
+    """Ring 0 answers `hip3 status` until the process ends; where it cannot, the run says why and goes on."""
+    pid = os.getpid()
+    try:
+        status = open_status_socket(state_dir(os.environ), pid)
+    except StatusUnavailable as e:
+        bot.note("warning", "status_unavailable", why=str(e))
+        return
+
+    def answer() -> dict[str, object]:
+        events = events_view(list(reader.recent), bot.io.clock.wall_ms())
+        return status_view(bot, pid=pid, config_hash=config_hash) | {"events": events}
+
+    process.start_soon(status.serve, answer)
 
 
 def _report(ended: Ended, loaded: LoadedSettings, options: RunOptions, notes: tuple[str, ...]) -> int:

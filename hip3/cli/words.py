@@ -51,11 +51,6 @@ def clock_text(wall_ms: int) -> str:
     return datetime.fromtimestamp(wall_ms // 1000, UTC).strftime("%H:%M:%S")
 
 
-def iso_text(wall_ms: int) -> str:
-    """ISO 8601 with milliseconds, UTC: `2026-01-01T00:00:00.050Z`."""
-    return f"{datetime.fromtimestamp(wall_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{wall_ms % 1000:03d}Z"
-
-
 def duration_text(ms: int) -> str:
     """`42s`, `3m 05s` or `2h 03m 05s`."""
     minutes, seconds = divmod(ms // 1000, 60)
@@ -107,6 +102,11 @@ FILTER_WORDS: dict[str, str] = {
 
 EXIT_WORDS: dict[str, str] = {
     "time_stop": "time stop",
+    "protective_stop": "protective stop",
+    "take_profit": "profit taken",
+    "mark_regression": "book back at the oracle",
+    "edge_evaporation": "edge gone",
+    "oracle_reversal": "oracle turned",
     "halt": "halt",
     "shutdown": "way out",
     "unknown": "not by us",
@@ -137,6 +137,12 @@ SENTENCES: dict[str, str] = {
     "time_stop_triggered": "{coin}: time stop, held for {age_ms}, closing",
     "flatten_triggered": "{coin}: closing ({reason})",
     "reduce_only_enqueued": "{coin}: close of {sz} queued at {px} or better, order {cloid}",
+    "stop_enqueued": "{coin}: stop of {sz} queued, fires at {trigger_px}, order {cloid}",
+    "stop_withdrawn": "{coin}: stop {cloid} is taken back: {why}",
+    "stop_refused": "{coin}: the venue refused the stop {cloid}: {error}",
+    "order_open": "{coin}: order {cloid} rests at the venue",
+    "cancel_answered": "cancel of order {cloid}: {outcome} {error}",
+    "cancel_queue_full": "{coin}: the queue of cancels is full; order {cloid} is taken back later",
     "reduce_only_queue_full": "{coin}: the queue of closing orders is full; the next look asks again",
     "close_unpriced": "{coin}: cannot be closed: {why}",
     "flatten_failed": "{coin}: {szi} still open after {age_ms}; closing goes on",
@@ -162,6 +168,11 @@ SENTENCES: dict[str, str] = {
     "subscribe_unacknowledged": "{link} link: not acknowledged: {missing}",
     "task_crashed": "a task crashed, leaving: {error}",
     "display_failed": "the live display failed; trading goes on: {error}",
+    "run_started": "run {run} of hip3 {version}, process {process}",
+    "journal": "journal of this run: {file}",
+    "journal_not_kept": "no journal is kept: {why}",
+    "journal_turned": "the journal went on in a new part",
+    "status_unavailable": "hip3 status cannot ask this bot: {why}",
     "log_unwritable": "the log cannot be written; trading goes on, notes are lost: {error}",
     "output_lost": "the output cannot be written; trading goes on: {error}",
     "notes_dropped": "{count} notes were dropped: their reader did not keep up",

@@ -95,6 +95,8 @@ class Link:
         self.unreadable = 0
         self.kept_unreadable: deque[str] = deque(maxlen=KEPT_UNREADABLE)
         self.connects = 0
+        self.live_since_ms: int | None = None
+        """Monotonic time since which this session is subscribed; None while there is none."""
         self._dial = dial
         self._subscriptions = tuple(subscriptions)
         self._handler = handler
@@ -115,6 +117,11 @@ class Link:
     @property
     def state(self) -> ConnectionState:
         return self._machine.state
+
+    @property
+    def last_recv_ms(self) -> int | None:
+        """Monotonic time of the last message, a pong included, or of the connect before it; None before the first."""
+        return self._last_recv_ms if self.connects else None
 
     @property
     def is_up(self) -> bool:
@@ -261,6 +268,10 @@ class Link:
         raise LinkLost(f"took no bytes for {self._config.send_within_ms} ms")
 
     def _changed(self, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
+        if event is ConnectionEvent.SUBSCRIBED:
+            self.live_since_ms = self._clock.mono_ms()
+        elif event in (ConnectionEvent.LOST, ConnectionEvent.STOP):
+            self.live_since_ms = None
         self._note("debug", "connection", before=before.name, cause=event.name, after=after.name)
 
     def _note(self, level: str, event: str, **fields: object) -> None:

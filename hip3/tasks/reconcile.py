@@ -61,6 +61,10 @@ class Reconcile:
     journal: Journal
     live: bool = False
     """The account session is subscribed; set by its handler, in the step in which it happens."""
+    account_read_ms: int | None = None
+    """Monotonic time of the last reading of the account that came whole."""
+    service_read_ms: int | None = None
+    """The same of the venue's clock and the action budget."""
     _read_due_ms: int = 0
     _service_due_ms: int = 0
 
@@ -118,6 +122,7 @@ class Reconcile:
             return False
         self.safety.clear(ReasonCode.SNAPSHOT_STALE, "reconcile")
         self.facts.put(f.AccountRead(tuple(states), tuple(orders)))
+        self.account_read_ms = self.clock.mono_ms()
         return True
 
     def _say_stale(self, why: str) -> None:
@@ -134,6 +139,7 @@ class Reconcile:
             self._note("warning", "service_unread", error=str(e))
             return False
         self.budget.read(rate.used, rate.cap)
+        self.service_read_ms = self.clock.mono_ms()
         if check.skew is Skew.ERROR:
             message = f"the local clock is {-check.offset_ms} ms from the venue's"
             self.safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)

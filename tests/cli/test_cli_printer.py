@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hip3.app import App
-from hip3.cli.printer import KEPT_FOR_DISPLAY, MINUTE_MS, JournalReader, LogFile, LogUnwritable, plain_line
+from hip3.cli.printer import KEPT_FOR_DISPLAY, MINUTE_MS, JournalReader, plain_line
 from hip3.cli.words import SENTENCES, SPECIAL, age_text, bps_text, duration_text, px_text, sentence, size_text, usd_text
 from hip3.core.journal import CAPACITY, Journal, Note
 from hip3.fsm.order import OrderState
+from hip3.ops.journal_file import LogFile, LogUnwritable
 from hip3.venue.hyperliquid.signing import TradingKey
 from tests.cli.cli_runs import T0, picture, run_paper
 
