@@ -106,7 +106,7 @@ def agent_until(world: World, valid_until_ms: int) -> Rule:
 
 
 async def test_an_expired_agent_refuses_the_start() -> None:
-    """KEY-3, KEY-5: expired is refused, and the remedy is a new agent, never the old address again."""
+    """KEY-3: expired is refused, and the remedy is a new agent, never the old address again."""
     text = await refusal(bot_settings(), before=lambda world: world.faults.add(agent_until(world, START_MS - 1)))
     assert "has expired" in text
     assert "never reuse" in text

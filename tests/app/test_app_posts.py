@@ -278,7 +278,7 @@ async def test_a_post_answered_on_the_error_channel_times_out(autojump_clock: ob
 
 
 async def test_a_duplicate_nonce_is_not_taken_for_a_refusal(autojump_clock: object) -> None:
-    """POST-2, NON-1: "duplicate nonce" says that something with this nonce ran; only the query tells what."""
+    """POST-2, POST-4: "duplicate nonce" says that something with this nonce ran; only the query tells what."""
     faults = Faults(
         [lost("order", Point.BEFORE_ADMISSION, uses=1, action=RefuseText("Invalid nonce: duplicate nonce 1767225603030"))]
     )

@@ -217,7 +217,7 @@ async def test_an_expired_action_uses_its_nonce_and_costs_five(
 async def test_a_noop_with_the_same_nonce_kills_an_order_in_flight(
     new_exchange: NewExchange, trader: Trader, wire_order: Callable[..., Any], autojump_clock: trio.testing.MockClock
 ) -> None:
-    """POST-4: in one block the noop goes first, and the order is refused as a duplicate."""
+    """SIM-2: in one block the noop goes first, and the order is refused as a duplicate."""
     exchange = new_exchange()
     answers: list[Any] = []
     async with trio.open_nursery() as nursery:

@@ -125,7 +125,7 @@ def test_weight_window_slides() -> None:
 async def test_metadata_numbers_assets_by_listing_order(
     new_exchange: NewExchange, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """META-2: perpDexs starts with null, delisted markets keep their slot, flags are absent rather than false."""
+    """SIM-1: perpDexs starts with null, delisted markets keep their slot, flags are absent rather than false."""
     async with client_of(new_exchange()) as client:
         dexs = await ask(client, type="perpDexs")
         assert dexs[0] is None

@@ -37,7 +37,7 @@ def test_ioc_takes_levels_in_order_and_reports_the_average(kit: Kit) -> None:
 
 
 def test_partial_ioc_is_filled_and_the_rest_goes_without_a_word(kit: Kit) -> None:
-    """SIM-2, POST-2: an IOC larger than the book answers `filled` with what there was; the record says filled, sz > 0."""
+    """SIM-2: an IOC larger than the book answers `filled` with what there was; the record says filled, sz > 0."""
     status = kit.place(kit.a, "buy", "601", "3")
     assert status["filled"]["totalSz"] == "1.0"
     assert frames(kit, kit.a) == ["filled"]
@@ -143,7 +143,7 @@ STATIC = [
 def test_one_static_fault_refuses_the_whole_batch_with_one_status(
     kit: Kit, wire_order: Callable[..., dict[str, Any]], bad: dict[str, str], text: str, place: int
 ) -> None:
-    """SIM-2, POST-2: first or last in the batch, nothing executes, one status, no record of the cloid."""
+    """SIM-2: first or last in the batch, nothing executes, one status, no record of the cloid."""
     orders = [wire_order("buy", "601", "0.1", cloid=CLOID)]
     orders.insert(place, wire_order("buy", bad["px"], bad["sz"]))
     assert kit.statuses(kit.a, {"type": "order", "orders": orders, "grouping": "na"}) == [{"error": text}]
@@ -162,7 +162,7 @@ def test_empty_and_oversized_batches(kit: Kit, wire_order: Callable[..., dict[st
 
 
 def test_runtime_refusals_are_per_order(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
-    """SIM-2, POST-2: the orders around a refused one stand."""
+    """SIM-2: the orders around a refused one stand."""
     orders = [wire_order("buy", "601", "0.1"), wire_order("buy", "500", "1"), wire_order("buy", "601", "0.2")]
     first, second, third = kit.statuses(kit.a, {"type": "order", "orders": orders, "grouping": "na"})
     assert "filled" in first

@@ -57,7 +57,7 @@ def short(kit: Kit, sz: str = "0.5") -> None:
 
 
 def test_a_stop_waits_and_fires_at_the_mark(kit: Kit) -> None:
-    """EXIT-5, SIM-2: it rests unseen by the book; one tick above nothing happens, at its price it sells under its oid."""
+    """SIM-2: it rests unseen by the book; one tick above nothing happens, at its price it sells under its oid."""
     long(kit)
     ((oid, cloid),) = [tuple(status["resting"].values()) for status in placed(kit, trigger("sell", "540", "0.5", "595"))]
     assert cloid == CLOID
@@ -84,7 +84,7 @@ def test_a_stop_waits_and_fires_at_the_mark(kit: Kit) -> None:
 def test_stops_and_profits_fire_on_their_own_side(
     kit: Kit, make: Callable[[Kit], None], side: str, px: str, at: str, tpsl: str, fires: str
 ) -> None:
-    """EXIT-5: a stop of a long fires below, of a short above, a profit the other way round; a gap over it fires too."""
+    """SIM-2: a stop of a long fires below, of a short above, a profit the other way round; a gap over it fires too."""
     make(kit)
     placed(kit, trigger(side, px, "0.5", at, tpsl=tpsl))
     mark(kit, "600.5")
@@ -156,7 +156,7 @@ def test_a_fired_stop_is_cut_to_the_position(kit: Kit) -> None:
 
 
 def test_a_close_of_the_position_ends_its_triggers(kit: Kit) -> None:
-    """EXIT-5, PROTOCOL 2.4, 6: `reduceOnlyCanceled` in the frame of the closing order, without a nonUserCancel."""
+    """SIM-2, PROTOCOL 2.4, 6: `reduceOnlyCanceled` in the frame of the closing order, without a nonUserCancel."""
     long(kit)
     placed(kit, trigger("sell", "540", "0.5", "595"))
     placed(kit, {**trigger("sell", "540", "0.5", "605", tpsl="tp"), "c": CLOID[:-1] + "2"})
@@ -171,7 +171,7 @@ def test_a_close_of_the_position_ends_its_triggers(kit: Kit) -> None:
 
 
 def test_of_a_stop_and_a_profit_only_one_closes(kit: Kit) -> None:
-    """EXIT-5: both of the whole size stand together; the one that fires ends the other."""
+    """SIM-2: both of the whole size stand together; the one that fires ends the other."""
     long(kit)
     placed(kit, trigger("sell", "540", "0.5", "595"))
     placed(kit, {**trigger("sell", "540", "0.5", "605", tpsl="tp"), "c": CLOID[:-1] + "2"})

@@ -72,7 +72,7 @@ async def connected(exchange: Exchange) -> AsyncIterator[Client]:
 async def test_ping_is_answered_with_a_pong_without_data(
     new_exchange: NewExchange, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """WS-2: the application ping."""
+    """SIM-1: the application ping."""
     async with connected(new_exchange()) as client:
         await client.send({"method": "ping"})
         assert await client.get() == {"channel": "pong"}
@@ -171,7 +171,7 @@ async def test_user_channels_start_as_the_table_says(
 async def test_an_order_over_the_socket_and_everything_it_causes(
     new_exchange: NewExchange, trader: Trader, wire_order: Callable[..., Any], autojump_clock: trio.testing.MockClock
 ) -> None:
-    """SIM-1, POST-2: post answer, orderUpdates without user or flag, userFills without isSnapshot, trades, new bbo."""
+    """SIM-1: post answer, orderUpdates without user or flag, userFills without isSnapshot, trades, new bbo."""
     async with connected(new_exchange()) as client:
         for kind in ("orderUpdates", "userFills", "userEvents"):
             await client.subscribe(type=kind, user=trader.address)
@@ -221,7 +221,7 @@ async def test_a_rejection_is_pushed_and_a_late_subscriber_gets_history(
 async def test_a_refused_action_is_of_type_action(
     new_exchange: NewExchange, stranger: Trader, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """POST-2: `type` stays action and the payload says err; `type: error` is for HTTP errors."""
+    """SIM-1: `type` stays action and the payload says err; `type: error` is for HTTP errors."""
     async with connected(new_exchange()) as client:
         await client.action(12, stranger.sign({"type": "noop"}))
         text = f"User or API Wallet {stranger.address} does not exist."
@@ -234,7 +234,7 @@ async def test_a_refused_action_is_of_type_action(
 async def test_info_posts_are_answered_by_id_and_may_overtake_actions(
     new_exchange: NewExchange, trader: Trader, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """POST-5: an info post sent after an action is answered before it."""
+    """SIM-1: an info post sent after an action is answered before it."""
     async with connected(new_exchange()) as client:
         await client.action(1, trader.sign({"type": "noop"}))
         query = {"type": "l2Book", "coin": SNDK}
@@ -330,7 +330,7 @@ async def test_connections_are_limited(new_exchange: NewExchange, autojump_clock
 async def test_a_socket_on_which_nothing_is_sent_for_a_minute_is_cut(
     new_exchange: NewExchange, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """WS-2: one ping at the start does not save it, and there is no close frame (1006)."""
+    """SIM-1: one ping at the start does not save it, and there is no close frame (1006)."""
     async with connected(new_exchange()) as client:
         start = trio.current_time()
         await client.send({"method": "ping"})
@@ -342,7 +342,7 @@ async def test_a_socket_on_which_nothing_is_sent_for_a_minute_is_cut(
 
 
 async def test_pings_keep_a_socket_open(new_exchange: NewExchange, autojump_clock: trio.testing.MockClock) -> None:
-    """WS-2: each pong restarts the minute."""
+    """SIM-1: each pong restarts the minute."""
     async with connected(new_exchange()) as client:
         for _ in range(5):
             await trio.sleep(50)

@@ -421,7 +421,7 @@ async def test_a_burst_arrives_whole_and_in_order(autojump_clock: object) -> Non
 
 
 async def test_sending_without_a_session_says_so(autojump_clock: object) -> None:
-    """EXE-1, POST-3: no socket, no bytes: LinkLost names the link and its state."""
+    """POST-3: no socket, no bytes: LinkLost names the link and its state."""
     async with linked(Peer(polite, refuses=True)) as rig:
         await trio.sleep(0.1)
         assert not rig.link.is_up

@@ -169,7 +169,7 @@ def test_models_calibration_of_the_main_dex(shared_data: Path) -> None:
 
 
 def test_models_universe_is_mainnets(shared_data: Path) -> None:
-    """META-2: names stand where mainnet has them, on both dexs, up to the end of our list."""
+    """SIM-3: names stand where mainnet has them, on both dexs, up to the end of our list."""
     go_sdk = shared_data / "info" / "go_sdk"
     main = loaded(go_sdk / "meta_mainnet_22Aug2025.json")["universe"]
     xyz = loaded(go_sdk / "metaAndAssetCtxs_dex-xyz_mainnet_06Feb2026.json")[0]["universe"]

@@ -70,7 +70,7 @@ def test_models_episodes_a_run_counts_once() -> None:
 
 
 def test_models_episodes_threshold_is_inclusive() -> None:
-    """DET-1: an edge equal to the threshold is an episode, exactly, with no division to round it."""
+    """LESSONS 25: an edge equal to the threshold is an episode, exactly, with no division to round it."""
     assert run([ctx("3"), bbo(1, "2", "2.997")], "10")[0].episodes == 1
     assert run([ctx("3"), bbo(1, "2", "2.9970000000000000000000001")], "10")[0].episodes == 0
 

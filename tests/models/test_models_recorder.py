@@ -115,7 +115,7 @@ async def test_models_recorder_writes_what_came(tmp_path: Path) -> None:
 
 
 async def test_models_recorder_dials_again(tmp_path: Path) -> None:
-    """WS-4: a lost connection is dialled again, subscribed again, and recorded into the same file."""
+    """OPS-1: a lost connection is dialled again, subscribed again, and recorded into the same file."""
     out = tmp_path / "r.jsonl.gz"
     connections = 0
 

@@ -141,7 +141,7 @@ def test_models_replay_unknown_choice_is_exit_2(tmp_path: Path, reference: str, 
 
 
 def test_models_replay_unreadable_frames_are_counted(tmp_path: Path) -> None:
-    """WS-4: a frame that the parser cannot read is counted and named, and the rest is still judged."""
+    """OPS-1: a frame that the parser cannot read is counted and named, and the rest is still judged."""
     path = tmp_path / "r.jsonl"
     path.write_bytes(lines(1) + b'{"recv_ms":2,"frame":{"channel":"bbo","data":{"coin":7}}}\n' + lines(1))
     out = io.StringIO()

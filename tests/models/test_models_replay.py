@@ -99,7 +99,7 @@ def test_models_replay_infers_an_unlisted_market(shared_data: Path) -> None:
 
 
 def test_models_replay_keeps_asset_ids(tmp_path: Path) -> None:
-    """META-2: a replayed xyz:SNDK keeps its place in the universe; an unknown market goes to the end of its dex."""
+    """SIM-3: a replayed xyz:SNDK keeps its place in the universe; an unknown market goes to the end of its dex."""
     frames = [(1, ctx("xyz:SNDK", "1520")), (2, bbo("xyz:SNDK", ("1519.9", "1"), None))]
     frames += [(3, ctx("xyz:NEW", "5")), (4, bbo("xyz:NEW", ("5", "1.25"), None))]
     frames += [(5, ctx("abc:OIL", "70")), (6, bbo("abc:OIL", None, ("70", "1")))]
@@ -138,7 +138,7 @@ def test_models_replay_time_never_goes_back(tmp_path: Path) -> None:
 
 
 def test_models_replay_unreadable_frames_are_counted(tmp_path: Path) -> None:
-    """WS-4: what the parser cannot read is left out, counted and said."""
+    """SIM-3: what the parser cannot read is left out, counted and said."""
     frames: list[tuple[int, dict[str, object]]] = [(1, ctx("A", "10")), (2, bbo("A", ("9", "1"), None))]
     frames += [(3, {"channel": "bbo", "data": {"coin": 7}}), (4, {"channel": "trades", "data": [{"coin": "A"}]})]
     source = open_replay(written(tmp_path / "r.jsonl", frames))

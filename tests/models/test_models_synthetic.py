@@ -99,7 +99,7 @@ def test_models_synthetic_path_ignores_what_else_is_quoted() -> None:
 
 
 def test_models_synthetic_lists_mainnets_order() -> None:
-    """META-2: xyz:SNDK is the 16th of dex 1, as on mainnet, with delisted markets keeping their slots."""
+    """SIM-3: xyz:SNDK is the 16th of dex 1, as on mainnet, with delisted markets keeping their slots."""
     main, xyz, flx = SyntheticSource(SNDK).listings()
     assert (main.name, xyz.name, flx.name) == ("", "xyz", "flx")
     names = [listing.coin for listing in xyz.universe]
