@@ -71,8 +71,10 @@ def filter_trail(signal: Signal, config: DetectorConfig) -> tuple[FilterStep, ..
         "taker_fee_bps": signal.taker_fee_bps,
         "slippage_bps": signal.slippage_bps,
         "min_edge_bps": signal.min_edge_bps,
-        "threshold_bps": config.thresholds_bps.get(signal.coin),
     }
+    own = config.thresholds_bps.get(signal.coin)
+    if own is not None:
+        edge["threshold_bps"] = own  # the market's own cost, in place of the three parts
     size: Inputs = {
         "sz": signal.sz,
         "px": signal.px,
@@ -256,7 +258,7 @@ def _ready(case: Case) -> Inputs:
     most_bbo, most_ctx = case.config.max_bbo_age_ms, case.config.max_ctx_age_ms
     return {
         "conditions": {c.value: c not in case.seen.missing for c in Condition},
-        "market_missing": missing_market_data(market, case.view.now_ms, most_bbo, most_ctx),
+        "market_missing": missing_market_data(market, case.view.now_ms, most_bbo, most_ctx) or "nothing",
         "bbo_age_ms": market.bbo_age_ms(case.view.now_ms),
         "max_bbo_age_ms": most_bbo,
         "ctx_age_ms": market.ctx_age_ms(case.view.now_ms),
@@ -318,7 +320,8 @@ def _pending(case: Case) -> Inputs:
 
 
 def _daily_limit(case: Case) -> Inputs:
-    return {"entries_left_today": case.view.entries_left_today}
+    left = case.view.entries_left_today
+    return {"entries_left_today": "no limit" if left is None else left}
 
 
 def _budget(case: Case) -> Inputs:
