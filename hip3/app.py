@@ -27,6 +27,8 @@ from hip3.tasks.reconcile import ABSENCE_MARGIN_MS
 
 LAST_LOOK_S = 1.0
 """After flattening was given up: how long the venue is asked what is left, so that the list is true."""
+BOOK_TRIES = 3
+"""How often fills that are missing from the books are asked for at the end, each time for as long."""
 
 
 @frozen
@@ -135,7 +137,7 @@ class App:
         trader.executor.purge("shutdown")
         self._halt_scope.cancel()
         shutdown = bot.settings.shutdown
-        most_s = shutdown.settle_ms / 1000 + shutdown.flatten_deadline_s + 2 * LAST_LOOK_S
+        most_s = shutdown.settle_ms / 1000 + shutdown.flatten_deadline_s + (2 + BOOK_TRIES) * LAST_LOOK_S
         with trio.CancelScope(shield=True, deadline=trio.current_time() + most_s):
             try:
                 await self._settle(shutdown.settle_ms / 1000)
@@ -144,6 +146,8 @@ class App:
             except Exception as e:
                 self._failed(e)
                 await self._look_after_failure()
+            await self._book_the_rest()
+            trader.executor.abandon("the process ends")
         if self.certificate is not None and self.certificate.flat:
             self._cancelled()
             self._walk(LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)
@@ -191,6 +195,24 @@ class App:
         try:
             seen = await self._flattener().look(self._target(), LAST_LOOK_S)
             self.certificate = evolve(seen, flat=False)
+        except Exception as e:
+            self._failed(e)
+
+    async def _book_the_rest(self) -> None:
+        """Asks for the fills that no frame has brought, so that the books end as the venue's do. Never raises."""
+        bot, trader = self.bot, self.bot.trader
+        assert trader is not None
+        if self.stop.gave_up.is_set() or not bot.ledger.is_exposed:
+            return
+        try:
+            for _ in range(BOOK_TRIES):
+                with trio.move_on_after(LAST_LOOK_S):
+                    read = await trader.reconcile.ask_fills(bot.io.flatten_rest)
+                    if read is not None:
+                        trader.position.handle(read)
+                        return
+                    await trio.sleep(LAST_LOOK_S)
+            bot.note("warning", "books_unread", tries=BOOK_TRIES)
         except Exception as e:
             self._failed(e)
 

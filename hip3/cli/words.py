@@ -155,6 +155,8 @@ SENTENCES: dict[str, str] = {
     "mark_released": "{coin}: order {cloid} was taken back before it was sent: {reason}",
     "market_excluded": "{coin}: left out until it has data: {missing}",
     "market_included": "{coin}: has data, taken in",
+    "fills_unread": "the fills could not be read: {error}",
+    "books_unread": "the last fills could not be read, the sums below may lack them",
     "account_unread": "the account could not be read: {error}",
     "service_unread": "budget and clock could not be read: {error}",
     "clock_skew": "the clock is {offset_ms} ms from the venue's",

@@ -7,7 +7,7 @@ state, fills give entry time and price, and each fill counts once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 from attrs import define, field, frozen
@@ -125,6 +125,8 @@ class Bookkeeper:
                 return self._own_events(list(updates), now_ms)
             case UserFills(_, fills, is_snapshot):
                 return self._fills(list(fills), is_snapshot, now_ms)
+            case f.FillsRead(fills):
+                return self._missed(fills)
             case f.LinkUp() | f.LinkDown():
                 self.synced = False
                 self._buffer.clear()
@@ -272,20 +274,11 @@ class Bookkeeper:
         return [*result, *self._compare(account, at_once=is_first)]
 
     def _first_sync(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
-        """Books what was missed, in the venue's order: fills since the first reading, then what was buffered.
-
-        Whose orders they were does not matter: the flatten's own closes and the operator's would else end a position
-        without a trade, and the loss limit would not hear of them (LESSONS 18).
-        """
+        """Books what was missed, in the venue's order: fills since the first reading, then what was buffered."""
         self.synced = True
         if self._known_since_ms is None:
             self._known_since_ms = max((state.time_ms for state in account.states), default=now_ms)
-        result: list[Consequence] = []
-        for fill in sorted(self._history, key=lambda x: (x.time_ms, x.tid)):
-            if fill.time_ms > self._known_since_ms or self.ledger.find(fill.cloid, fill.oid) is not None:
-                result += self._fill(fill)
-            else:
-                self.ledger.see_fill(fill)  # before this run: its effect is in the venue's statement
+        result = self._missed(self._history)
         for update in account.open_orders:
             result += self._update(update, now_ms)
         buffered, self._buffer = self._buffer, []
@@ -344,3 +337,18 @@ class Bookkeeper:
         before = position.state
         position.fire(PositionEvent.OVERDUE)
         return before is not position.state and position.state is PositionState.FLATTEN_FAILED
+
+    def _missed(self, fills: Iterable[Fill]) -> list[Consequence]:
+        """Books fills of a list, oldest first, where they are of this run's time or orders.
+
+        Whose orders they were does not matter: the flatten's own closes and the operator's would else end a position
+        without a trade, and the loss limit would not hear of them (LESSONS 18).
+        """
+        result: list[Consequence] = []
+        for fill in sorted(fills, key=lambda x: (x.time_ms, x.tid)):
+            since = self._known_since_ms
+            if (since is not None and fill.time_ms > since) or self.ledger.find(fill.cloid, fill.oid) is not None:
+                result += self._fill(fill)
+            else:
+                self.ledger.see_fill(fill)  # before this run: its effect is in the venue's statement
+        return result

@@ -77,6 +77,13 @@ class AccountRead:
     open_orders: tuple[OrderUpdate, ...]
 
 
+@frozen
+class FillsRead:
+    """Fills of the account that were asked for because frames may have failed to bring them."""
+
+    fills: tuple[Fill, ...]
+
+
 Fact = (
     OrderSent
     | OrderDropped
@@ -89,4 +96,5 @@ Fact = (
     | LinkUp
     | LinkDown
     | AccountRead
+    | FillsRead
 )

@@ -307,6 +307,12 @@ class Executor:
         if post.batch.cancels or any(o.reduce_only for o in post.batch.orders):
             self._note("info", "requeued", post=post.id)
 
+    def abandon(self, why: str) -> None:
+        """Ends the posts that nobody will wait for any more; what they may have done, the venue was asked (EXE-3)."""
+        for post in self.posts.live:
+            self.posts.end(post, PostEvent.LINK_LOST)
+            self._note("warning", "send_failure", post=post.id, nonce=post.nonce, why=why, sent=post.was_sent)
+
     # ---- what goes out
 
     def purge(self, reason: str) -> int:

@@ -41,8 +41,9 @@ DOUBT_BUDGET_MS = 30_000  # POST-4
 RETRY_READ_MS = 2_000
 ABSENCE_MARGIN_MS = 2_000
 """After the expiry: the venue's order index lags by up to 1 s (PROTOCOL 3), and the block that refuses it must be over."""
-CLOSE_ABSENT_MS = 15_000
-"""Three times the deadline of a post; a closing order still unknown then is given up and a fresh one may be placed."""
+CLOSE_ABSENT_MS = 2_000
+"""The venue's order index lags by up to 1 s (PROTOCOL 3): a closing order that it does not know after twice that is given up
+and a fresh one may be placed. Should the first still arrive, it is reduce-only and flips nothing."""
 FILLS_OVERLAP_MS = 5_000  # REC-1
 
 
@@ -151,6 +152,18 @@ class Reconcile:
 
     # ---- doubt
 
+    async def ask_fills(self, rest: Venue) -> f.FillsRead | None:
+        """The fills since what is pending or held began, whatever frames failed to bring; None where there is no answer."""
+        ledger = self.ledger
+        since = [o.intent.created_at_ms for o in ledger.orders.values()]
+        since += [p.entry_ms for p in ledger.held() if p.entry_ms is not None]
+        start = min(since, default=self.clock.wall_ms()) - FILLS_OVERLAP_MS
+        try:
+            return f.FillsRead(parse_user_fills(await rest.info(info.user_fills_by_time(self.user, start))))
+        except (QueryFailed, WireError) as e:
+            self._note("warning", "fills_unread", error=str(e))
+            return None
+
     async def _ask(self, order: TrackedOrder) -> None:
         """Asks the venue about one order; what it says becomes a fact."""
         order.queries += 1
@@ -185,7 +198,7 @@ class Reconcile:
         expires = order.intent.expires_after_ms
         if expires is None:
             # A closing order has no expiry: it cannot flip a position whenever it lands, so waiting it out is enough.
-            return order.doubted_ms is not None and self.clock.wall_ms() - order.doubted_ms > CLOSE_ABSENT_MS
+            return order.doubted_ms is not None and self.clock.wall_ms() - order.doubted_ms >= CLOSE_ABSENT_MS
         return self.clock.wall_ms() + self.nonces.offset_ms > expires + ABSENCE_MARGIN_MS
 
     def _check_budget(self, order: TrackedOrder) -> None:

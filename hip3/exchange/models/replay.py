@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 from attrs import define, evolve, field
 
-from hip3.core.market import Reference
 from hip3.core.events import AssetCtx, Bbo, Book, Ignored, Level
 from hip3.core.ids import MarketKey, OrderSide
+from hip3.core.market import Reference
 from hip3.core.units import ZERO
 from hip3.exchange.models.calibration import ORACLE_PERIOD_MS
 from hip3.exchange.models.universe import builder_dexs, main_dex
@@ -215,7 +215,7 @@ def open_replay(
 
 
 def _excerpt(recording: Recording, start_ms: int, limit_ms: int | None) -> Iterator[RecordedFrame]:
-    """Frames from `start_ms` after the recording's first one, for `limit_ms` from the first one given. Raises RecordingError."""
+    """Frames from `start_ms` after the first one, for `limit_ms` from the first one given. Raises RecordingError."""
     began = taken = None
     for frame in recording.frames():
         began = frame.recv_ms if began is None else began
