@@ -428,7 +428,7 @@ HARD_STOPS: dict[str, Callable[[World], None]] = {
 
 @pytest.mark.parametrize("stop", HARD_STOPS)
 async def test_what_waits_in_the_queue_when_entries_end_is_dropped(stop: str, autojump_clock: object) -> None:
-    """EXE-2, STOP-2: a new order that waits for its tick is dropped, its market released, no nonce and no post used."""
+    """EXE-2, STOP-2: a new order that waits for its tick is dropped, its market released, and it never leaves."""
     # The account is read every minute; the second entry waits from 59.2 s on for the tick 20 s after the first.
     source = script(calm(SNDK, NVDA), jump(SNDK, 52_500), jump(NVDA, 58_500))
     async with world_of(settings_of(SNDK, NVDA, executor={"period_ms": 20_000}), source) as world:
@@ -461,7 +461,7 @@ async def test_five_failures_in_a_row_are_an_alarm(autojump_clock: object) -> No
 
 
 async def test_the_in_flight_count_is_what_was_sent_less_what_ended(autojump_clock: object) -> None:
-    """BAT-6, EXE-4, DESIGN 9.5: through lost, late, doubled and cut-off posts the count holds, and ends at zero."""
+    """BAT-6, EXE-4, NON-1, DESIGN 9.5: through lost, late, doubled and cut-off posts the count holds; nonces increase."""
     coins = (SNDK, NVDA, TSLA, MU, AMD)
     jumps = [jump(coin, 2500 + 1000 * n, bps=bps) for bps in (40, 80) for n, coin in enumerate(coins, bps // 8)]
     actions = [Delay(6000), lost("post").action, Duplicate(), Delay(300)]

@@ -66,7 +66,7 @@ async def test_the_position_is_closed_before_the_exit(autojump_clock: object) ->
 
 
 async def test_three_positions_leave_in_one_action(autojump_clock: object) -> None:
-    """END-1, BAT-1: what can be closed together is closed together."""
+    """END-1: what can be closed together is closed together."""
     coins = (SNDK, NVDA)
     async with world_of(settings_of(*coins), trading(*coins)) as world:
         await holding(world, *coins)

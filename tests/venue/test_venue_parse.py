@@ -184,7 +184,7 @@ def test_user_fills_snapshot_and_increment() -> None:
     ],
 )
 def test_liquidation_of_ours(liquidation: object, ours: bool) -> None:
-    """POS-1: a fill is marked as liquidation where the account was liquidated, not where it was the counterparty."""
+    """PROTOCOL 2.3: a fill is marked as liquidation where the account was liquidated, not where it was the counterparty."""
     fills = [{**FILL, "liquidation": liquidation}]
     event = parse.parse_frame(frame("userFills", {"user": "0xaB", "fills": fills}))
     assert isinstance(event, UserFills)
