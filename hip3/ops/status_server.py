@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class StatusSocket:
     _listener: trio.SocketListener
     _lock_fd: int
 
-    async def serve(self, answer: Callable[[], dict[str, object]]) -> None:
+    async def serve(self, answer: Callable[[], Mapping[str, object]]) -> None:
         """Answers until cancelled; then the socket file is gone. `answer` is asked in one step and must change nothing."""
         try:
             while True:
@@ -58,7 +58,7 @@ class StatusSocket:
         finally:
             self.close()
 
-    async def _serve_one(self, answer: Callable[[], dict[str, object]]) -> None:
+    async def _serve_one(self, answer: Callable[[], Mapping[str, object]]) -> None:
         try:
             stream = await self._listener.accept()
         except OSError:
@@ -77,10 +77,10 @@ class StatusSocket:
         self._lock_fd = -1
 
 
-def encode(answer: Callable[[], dict[str, object]]) -> bytes:
+def encode(answer: Callable[[], Mapping[str, object]]) -> bytes:
     """The answer as one line of JSON; an answer that fails or is too long is an error object, never an exception."""
     try:
-        data = json.dumps(answer(), default=json_value).encode() + b"\n"
+        data = json.dumps(dict(answer()), default=json_value).encode() + b"\n"
     except Exception as e:
         data = json.dumps({"error": f"the status could not be made: {type(e).__name__}: {e}"}).encode() + b"\n"
     if len(data) <= MOST_BYTES:
