@@ -23,26 +23,31 @@ def replay(
     threshold_bps: Annotated[Decimal, Parameter(help="Least edge that counts, in basis points.")] = Decimal(11),
     time_stop_ms: Annotated[int | None, Parameter(help="Age at which a position is closed; else the paper default.")] = None,
     latency_ms: Annotated[int | None, Parameter(help="From send to the mempool; else the paper default.")] = None,
+    start_s: Annotated[int, Parameter(help="Second of the recording at which to start.")] = 0,
+    limit_s: Annotated[int | None, Parameter(help="Seconds of the recording to replay; else to its end.")] = None,
+    faults_seed: Annotated[int | None, Parameter(help="Faults on the way of orders, drawn from this seed.")] = None,
+    seeds: Annotated[str | None, Parameter(help="Many runs with faults: A..B, both included.")] = None,
+    jobs: Annotated[int, Parameter(help="Processes that share the runs of --seeds.")] = 2,
     as_json: Json = False,
 ) -> int:
     """Replay a recording: through the whole bot on the embedded exchange, in virtual time, or through the detector only.
 
-    Exit codes as `hip3 run`; 2 for a file that cannot be read.
+    Exit codes as `hip3 run`; 2 for a file that cannot be read; 1 where, with faults, an invariant did not hold.
 
     Example: hip3 replay btc.jsonl.gz --reference mark --threshold-bps 1.0
     """
     if detector_only:
         return replay_detector_only(file, reference=reference, threshold_bps=threshold_bps, as_json=as_json)
-    from hip3.cli.replay_run import replay_whole_bot  # noqa: PLC0415 - Trio's mock clock costs every start 0.2 s
+    # Trio's mock clock costs every start 0.2 s, so only those pay who need it.
+    from hip3.cli.replay_faults import replay_seed, replay_seeds  # noqa: PLC0415
+    from hip3.cli.replay_run import ReplayOptions, replay_whole_bot  # noqa: PLC0415
 
-    return replay_whole_bot(
-        file,
-        reference=reference,
-        threshold_bps=threshold_bps,
-        time_stop_ms=time_stop_ms,
-        latency_ms=latency_ms,
-        as_json=as_json,
-    )
+    options = ReplayOptions(file, reference, threshold_bps, time_stop_ms, latency_ms, start_s, limit_s)
+    if seeds is not None:
+        return replay_seeds(options, seeds, jobs=jobs, as_json=as_json)
+    if faults_seed is not None:
+        return replay_seed(options, faults_seed, as_json=as_json)
+    return replay_whole_bot(options, as_json=as_json)
 
 
 def record(

@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 import trio
 import trio.testing
+from attrs import frozen
 
 from hip3.cli.summary import summary_lines, summary_object
 from hip3.core.errors import first_leaf
@@ -33,20 +34,41 @@ from hip3.settings.schema import Settings
 EXIT_CONFIGURATION, EXIT_PREFLIGHT = 2, 3  # END-3
 
 
-def replay_whole_bot(
-    path: Path,
-    *,
-    reference: str,
-    threshold_bps: Decimal,
-    time_stop_ms: int | None,
-    latency_ms: int | None,
-    as_json: bool,
-) -> int:
+@frozen
+class ReplayOptions:
+    """What is replayed and how; None is the recording's end or the paper default."""
+
+    path: Path
+    reference: str
+    threshold_bps: Decimal
+    time_stop_ms: int | None = None
+    latency_ms: int | None = None
+    start_s: int = 0
+    limit_s: int | None = None
+
+    def open(self) -> tuple[ReplaySource, Settings]:
+        """The market data and the settings of the bot on it. Raises RecordingError and ValueError."""
+        reference = Reference(self.reference)
+        source = open_replay(self.path, reference=reference, start_s=self.start_s, limit_s=self.limit_s)
+        return source, replay_settings(source, self.threshold_bps, self.time_stop_ms, self.latency_ms)
+
+    def arguments(self) -> list[str]:
+        """The command line that says the same."""
+        words = ["replay", str(self.path), "--reference", self.reference, "--threshold-bps", str(self.threshold_bps)]
+        given = {
+            "--time-stop-ms": self.time_stop_ms,
+            "--latency-ms": self.latency_ms,
+            "--start-s": self.start_s or None,
+            "--limit-s": self.limit_s,
+        }
+        return words + [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
+
+def replay_whole_bot(options: ReplayOptions, *, as_json: bool) -> int:
     """Trades the recording and prints what happened; the exit code of the run, 2 for a file that cannot be used."""
     refused = 0
     try:
-        source = open_replay(path, reference=Reference(reference))
-        settings = replay_settings(source, threshold_bps, time_stop_ms, latency_ms)
+        source, settings = options.open()
     except (RecordingError, ValueError) as e:
         print(f"hip3 replay: {e}", file=sys.stderr)
         return EXIT_CONFIGURATION
