@@ -40,7 +40,7 @@ def test_where_the_state_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_a_run_gets_a_journal_of_its_own_that_only_its_user_can_read(tmp_path: Path) -> None:
-    """KEY-4: folders 0700, file 0600; the name says when the run began and which process it is."""
+    """OPS-7: folders 0700, file 0600; the name says when the run began and which process it is."""
     state = tmp_path / "state"
     log = open_run_journal(state, T0 + 999, 42)
     log.close()
