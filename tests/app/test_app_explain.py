@@ -1,0 +1,203 @@
+"""The trail from a venue frame to what `hip3 explain` reads: each end that a signal can have, out of a journal on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hip3.cli.explain_cmd import outcome, story_lines, story_object
+from hip3.core.ids import OrderSide
+from hip3.exchange.faults import Drop, Faults, Point, Rule
+from hip3.ops.journal_file import LogFile
+from hip3.ops.story import Story, find_story
+from hip3.simulate.world import World, open_world
+from tests.app.app_builders import (
+    FAST,
+    MU,
+    SLOW,
+    SNDK,
+    Script,
+    bot_settings,
+    by_hand,
+    dislocated,
+    entries,
+    judged,
+    verdicts,
+)
+
+BRIEF = {"position.time_stop_ms": 2000}
+SMALL = {"detector.max_order_notional_usd": 20, **BRIEF}
+
+
+def told(world: World, tmp_path: Path, signal: object) -> Story:
+    """The story as the command reads it: the bot's notes through the journal file and back."""
+    log = LogFile(tmp_path / f"{signal}.jsonl")
+    assert log.write(world.events()) is None
+    log.close()
+    return find_story([log.path], str(signal))
+
+
+def gates(story: Story) -> dict[str, dict[str, Any]]:
+    trail: Any = story_object(story)["gates"]
+    return {step["name"]: step for step in trail}
+
+
+def refusing(story: Story) -> list[str]:
+    return [name for name, step in gates(story).items() if step["verdict"] != "pass"]
+
+
+async def test_a_trade_is_told_from_signal_to_close(tmp_path: Path) -> None:
+    """OPS-7: filters, gates, order, post, answer, fill, time stop, closing order and trade, linked by the signal's id."""
+    async with open_world(bot_settings(BRIEF), dislocated().source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("position_closed")), 10)
+        story = told(world, tmp_path, judged(world, "Queued")[0].fields["signal"])
+    happened = [str(e["event"]) for e in story.events]
+    expected = (
+        "order_enqueued",
+        "signal_judged",
+        "action_signed",
+        "order_sent",
+        "post_response",
+        "fill",
+        "order_filled",
+        "time_stop_triggered",
+        "reduce_only_enqueued",
+        "order_sent",
+        "position_closed",
+    )
+    rest = iter(happened)
+    assert all(event in rest for event in expected), happened
+    assert happened.count("post_response") == 2
+    assert refusing(story) == []
+    assert outcome(story)[0] == "closed"
+    closed = story.first("position_closed")
+    assert closed is not None
+    assert (closed["signal"], closed["coin"], closed["exit_reason"]) == (story.signal["signal"], SNDK, "time_stop")
+    assert any("<- decided" in line for line in story_lines(story)) is False
+
+
+async def test_the_trail_shows_the_market_as_the_gates_saw_it(tmp_path: Path) -> None:
+    """OPS-7: the order is registered and filled by the time the trail is written; the trail has neither."""
+    async with open_world(bot_settings(), dislocated().source(), config=FAST) as world:
+        await world.until(lambda: bool(world.positions()), 5)
+        story = told(world, tmp_path, judged(world, "Queued")[0].fields["signal"])
+        (order,) = entries(world)
+    steps = gates(story)
+    assert steps["pending"]["inputs"] == {"orders": []}
+    assert steps["position"]["inputs"]["szi"] == "0"
+    assert float(steps["total_cap"]["inputs"]["exposure_usd"]) == 0
+    assert float(steps["market_cap"]["inputs"]["order_usd"]) == float(order["s"]) * 600
+    assert steps["ready"]["inputs"]["conditions"] == dict.fromkeys(
+        ("md_ready", "order_snapshot", "fills_snapshot", "position_synced"), True
+    )
+    assert steps["ready"]["inputs"]["ctx_age_ms"] == 0
+    assert steps["queue"]["inputs"]["queued"] == 0
+
+
+async def test_every_gate_that_would_have_refused_is_named(tmp_path: Path) -> None:
+    """OPS-7, GATE-1: while a position fills the market's cap, the cap decides and the position would have refused too."""
+    settings = bot_settings({"limits.max_notional_per_market_usd": 50})
+    async with open_world(settings, Script().calm().rising(2, 4).source(), config=FAST) as world:
+        await world.until(lambda: len(verdicts(world)) >= 2, 8)
+        held = judged(world, "Rejected(MaxPositionPerMarket)")[0]
+        story = told(world, tmp_path, held.fields["signal"])
+    assert refusing(story) == ["market_cap", "position"]
+    text = "\n".join(story_lines(story))
+    assert "REFUSE market_cap" in text
+    assert text.count("<- decided") == 1
+    assert outcome(story)[0] == "refused"
+    assert float(gates(story)["market_cap"]["inputs"]["exposure_usd"]) > 40
+
+
+async def test_a_pending_order_is_shown_with_its_age(tmp_path: Path) -> None:
+    """OPS-7: the order that was on its way is named by id, state and age."""
+    script = Script().calm().rising(2, 3)
+    async with open_world(bot_settings(SMALL), script.source(), config=SLOW) as world:
+        await world.until(lambda: "Skipped(PendingOrderExists)" in verdicts(world), 6)
+        story = told(world, tmp_path, judged(world, "Skipped(PendingOrderExists)")[0].fields["signal"])
+    (order,) = gates(story)["pending"]["inputs"]["orders"]
+    assert (order["state"], order["reduce_only"]) == ("SENT", False)
+    assert 900 <= order["age_ms"] <= 1100
+
+
+async def test_causes_are_shown_with_their_ages(tmp_path: Path) -> None:
+    """OPS-7, SAFE-1: a signal before promotion names the cause that forbids entries, and what READY lacks or has."""
+    settings = bot_settings({"safety.startup_policy": "manual"})
+    async with open_world(settings, dislocated().source(), config=FAST) as world:
+        await world.until(lambda: len(verdicts(world)) == 1, 5)
+        story = told(world, tmp_path, world.events("signal_judged")[0].fields["signal"])
+    mode = gates(story)["mode"]
+    assert (mode["verdict"], mode["inputs"]["mode"]) == ("HardStop", "ARMED_SAFE")
+    (cause,) = mode["inputs"]["causes"]
+    assert cause["code"] == "BOOTSTRAP"
+    assert cause["age_ms"] > 1000
+    assert refusing(story) == ["mode"]
+
+
+async def test_an_order_that_found_no_match_is_told(tmp_path: Path) -> None:
+    """OPS-7: the quote was gone when the order arrived: the venue's own words are in the story."""
+    script = dislocated().quote(2010, "601.9", "602.1")
+    async with open_world(bot_settings(), script.source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("order_rejected")), 5)
+        story = told(world, tmp_path, world.events("signal_judged")[0].fields["signal"])
+    assert outcome(story)[0] == "rejected"
+    refused = story.first("action_rejected")
+    assert refused is not None
+    assert "could not immediately match" in str(refused["error"])
+
+
+async def test_an_order_in_doubt_is_told_with_its_end(tmp_path: Path) -> None:
+    """OPS-7, POST-4: the failed post, the doubt and the answer to it belong to the signal."""
+    silent = Faults([Rule(Point.FRAME, Drop(), lambda kind: kind in ("post", "orderUpdates", "userFills"), skip=1, uses=3)])
+    async with open_world(bot_settings(), dislocated().source(), config=FAST, faults=silent) as world:
+        await world.until(lambda: bool(world.events("doubt_answered")) and bool(world.events("fill")), 15)
+        story = told(world, tmp_path, world.events("signal_judged")[0].fields["signal"])
+    happened = [str(e["event"]) for e in story.events]
+    assert {"send_failure", "in_doubt", "doubt_answered", "fill"} <= set(happened)
+
+
+async def test_the_way_out_belongs_to_the_story(tmp_path: Path) -> None:
+    """OPS-7, END-1: the flatten closes with an id of its own; its fill and the trade are found by the position."""
+    async with open_world(bot_settings(), dislocated().source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("order_filled")), 5)
+        assert (await world.end()).flat
+        story = told(world, tmp_path, world.events("signal_judged")[0].fields["signal"])
+    assert [e["event"] for e in story.events].count("fill") == 2
+    word, words = outcome(story)
+    assert word == "closed"
+    assert "way out" in words
+
+
+async def test_another_signal_of_the_market_is_not_part_of_the_story(tmp_path: Path) -> None:
+    """OPS-7: while a position is held, refused signals and trades by hand elsewhere have stories of their own."""
+    script = Script().calm(SNDK, MU).rising(2, 4)
+    async with open_world(bot_settings(coins=(SNDK, MU)), script.source(), config=FAST) as world:
+        await world.until(lambda: bool(world.positions()), 5)
+        await by_hand(world, OrderSide.BUY, "601", "0.02", coin=MU)
+        await world.until(lambda: len(verdicts(world)) >= 3, 5)
+        first, second = (n.fields["signal"] for n in world.events("signal_judged")[:2])
+        story, other = told(world, tmp_path, first), told(world, tmp_path, second)
+    assert {e.get("signal") for e in story.events} <= {first, None}
+    assert {e.get("coin") for e in story.events} <= {SNDK, None}
+    assert [e["event"] for e in other.events] == ["signal_judged"]
+
+
+async def test_a_signal_in_observation_has_filters_and_no_gates(tmp_path: Path) -> None:
+    """OPS-7, PRD-1: nobody is asked for leave to trade; what the filters said is there."""
+    settings = bot_settings({"mode": "observation", "safety.startup_policy": "manual"})
+    async with open_world(settings, dislocated().source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("signal")), 5)
+        story = told(world, tmp_path, world.events("signal")[0].fields["signal"])
+    assert gates(story) == {}
+    filters: Any = story_object(story)["filters"]
+    assert {"edge", "stale_bbo", "stale_reference", "size"} <= {step["name"] for step in filters}
+    assert all(step["verdict"] in ("pass", "off") for step in filters)
+
+
+async def test_follow_ups_are_part_of_the_story(tmp_path: Path) -> None:
+    """OPS-7, DET-5: the edge after 1, 3 and 5 s, of a signal that was not traded as well."""
+    settings = bot_settings({"safety.startup_policy": "manual"})
+    async with open_world(settings, dislocated().source(), config=FAST) as world:
+        await world.until(lambda: len(world.events("follow_up")) == 3, 12)
+        story = told(world, tmp_path, world.events("signal")[0].fields["signal"])
+    assert [e["after_ms"] for e in story.follow_ups] == [1000, 3000, 5000]
