@@ -13,7 +13,7 @@ import math
 import trio
 from attrs import define, evolve, field, frozen
 
-from hip3.bot import Bot, exit_config
+from hip3.bot import Bot
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.errors import first_leaf
 from hip3.core.exits import ExitReason
@@ -21,6 +21,7 @@ from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
 from hip3.io.flatten import FlatCertificate, Flattener, FlattenTarget
+from hip3.ops.exit_config import exit_config
 from hip3.ops.stop import Stop
 from hip3.tasks.halt import HaltTask
 from hip3.tasks.reconcile import ABSENCE_MARGIN_MS

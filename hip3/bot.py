@@ -16,7 +16,7 @@ from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector, DetectorConfig
 from hip3.core.execution import ExecutionEvent
-from hip3.core.exits import ExitConfig, ExitRequest
+from hip3.core.exits import ExitRequest
 from hip3.core.explain import Witness
 from hip3.core.facts import Fact
 from hip3.core.gates import Caps
@@ -38,6 +38,7 @@ from hip3.io.dial import Dial
 from hip3.io.link import Link, LinkLost, SharedLimits
 from hip3.io.rest import RestClient
 from hip3.ops.boot import VenueFacts
+from hip3.ops.exit_config import exit_config, exit_rules, protection_config
 from hip3.settings.caps import effective_caps
 from hip3.settings.schema import HaltOnDisconnect, Mode, Settings, StartupPolicy
 from hip3.tasks import channels
@@ -88,17 +89,6 @@ def detector_config(settings: Settings) -> DetectorConfig:
         dedup=d.dedup,
         direction=d.direction,
         thresholds_bps={m.coin: m.threshold_bps for m in settings.markets if m.threshold_bps is not None},
-    )
-
-
-def exit_config(settings: Settings) -> ExitConfig:
-    p = settings.position
-    return ExitConfig(
-        time_stop_ms=p.time_stop_ms,
-        reduce_only_timeout_ms=p.reduce_only_timeout_ms,
-        slippage_bps=p.flatten_slippage_bps,
-        slippage_step_bps=p.flatten_slippage_step_bps,
-        slippage_cap_bps=p.flatten_slippage_cap_bps,
     )
 
 
@@ -172,6 +162,11 @@ class Bot:
         if not self.ready.is_ready:
             return ", ".join(c.value for c in self.ready.missing) or self.ready.state.name
         return None
+
+    @property
+    def is_protection_due(self) -> bool:
+        """True where the executor has a protective stop to place or to withdraw."""
+        return self.trader is not None and self.trader.executor.closer.is_protection_due()
 
     def note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.io.clock.wall_ms(), level, event, **fields)
@@ -295,6 +290,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
             bookkeeper=bookkeeper,
             markets=markets,
             config=exit_config(settings),
+            rules=exit_rules(settings),
             max_bbo_age_ms=settings.detector.max_bbo_age_ms,
             max_ctx_age_ms=settings.detector.max_ctx_age_ms,
             exits=exits,
@@ -306,6 +302,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
             connected_ms=lambda: ingest.connected_ms,
             clock=io.clock,
             journal=journal,
+            is_protection_due=lambda: late[0].is_protection_due,
             on_look=lambda: late[0].try_promote(),  # noqa: PLW0108 - as above
         ),
         lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].on_lifecycle(a, b)),
@@ -357,6 +354,7 @@ def _add_trader(
             exits=exit_config(settings),
             expires_after_ms=settings.executor.expires_after_ms,
             max_mark_age_ms=settings.detector.max_ctx_age_ms,
+            protection=protection_config(settings),
         ),
         ledger=bot.ledger,
         scheduler=bot.scheduler,

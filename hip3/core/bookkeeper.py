@@ -15,9 +15,10 @@ from attrs import define, field, frozen
 from hip3.core import facts as f
 from hip3.core import units
 from hip3.core.events import Fill, OrderUpdate, OrderUpdates, UserFills
+from hip3.core.exits import ExitReason
 from hip3.core.ids import ClientOrderId
 from hip3.core.ledger import Ledger, TrackedOrder, entry_time
-from hip3.core.orders import OutcomeKind
+from hip3.core.orders import OrderOutcome, OutcomeKind
 from hip3.core.trades import Trade
 from hip3.fsm.order import OrderEvent, OrderState
 from hip3.fsm.position import PositionEvent, PositionState
@@ -42,6 +43,13 @@ class Closed:
 @frozen
 class OrderEnded:
     """An order is out of the pending ones."""
+
+    order: TrackedOrder
+
+
+@frozen
+class OrderRests:
+    """The venue has it, unexecuted."""
 
     order: TrackedOrder
 
@@ -83,7 +91,12 @@ class PositionsAgree:
     time_ms: int
 
 
-Consequence = Filled | Closed | OrderEnded | OrderRejected | Doubted | Corrected | FillsSnapshot | PositionsAgree
+Consequence = (
+    Filled | Closed | OrderEnded | OrderRests | OrderRejected | Doubted | Corrected | FillsSnapshot | PositionsAgree
+)
+
+LISTED_AFTER_MS = 10_000
+"""A reading of open orders is at most this old: the deadline of its questions. An order younger may not be in it yet."""
 
 StatusEvent = Callable[[str], OrderEvent | None]
 """The order event of a venue status text; None for one that nobody knows."""
@@ -119,6 +132,8 @@ class Bookkeeper:
                 return self._event(cloid, OrderEvent.ABSENT, now_ms, error=proof)
             case f.OrderAnswered():
                 return self._answered(fact)
+            case f.CancelAnswered(cloid, outcome, at_ms):
+                return self._cancel_answered(cloid, outcome, at_ms)
             case f.OrderStatusRead():
                 return self._status_read(fact, now_ms)
             case OrderUpdates(updates):
@@ -154,10 +169,12 @@ class Bookkeeper:
     def _move(self, order: TrackedOrder, event: OrderEvent, at_ms: int) -> list[Consequence]:
         was_pending = order.is_pending
         try:
-            self.ledger.move(order, event, at_ms)
+            moved = self.ledger.move(order, event, at_ms)
         except Refused as refused:
             # Said by the venue, an impossible event is doubt: it is asked about, never guessed at.
             return [Doubted(str(order.cloid), str(refused))]
+        if moved and order.rests:
+            return [OrderRests(order)]
         return [OrderEnded(order)] if was_pending and not order.is_pending else []
 
     def _answered(self, fact: f.OrderAnswered) -> list[Consequence]:
@@ -175,6 +192,16 @@ class Bookkeeper:
             return self._move(order, OrderEvent.ACK, fact.at_ms)
         order.reported_sz = max(order.reported_sz, outcome.filled_sz)
         return self._move(order, OrderEvent.SETTLE, fact.at_ms)
+
+    def _cancel_answered(self, cloid: ClientOrderId, outcome: OrderOutcome, at_ms: int) -> list[Consequence]:
+        """A refusal does not tell filled from gone (PROTOCOL 4.3): what became of the order must be asked."""
+        if outcome.kind is OutcomeKind.CONFIRMED:
+            return self._event(cloid, OrderEvent.CANCEL, at_ms)
+        order = self.ledger.find(cloid.value, None)
+        if order is None or order.is_terminal:
+            return []
+        why = f"its cancel was not confirmed: {outcome.error or outcome.kind.value}"
+        return [*self._move(order, OrderEvent.DOUBT, at_ms), Doubted(str(cloid), why)]
 
     def _own_events(self, events: list[OrderUpdate], now_ms: int) -> list[Consequence]:
         if not self.synced:
@@ -240,6 +267,8 @@ class Bookkeeper:
             result.append(Doubted(fill.coin, why))
         order = self.ledger.find(fill.cloid, fill.oid)
         result.append(Filled(fill, order))
+        if order is not None and order.is_stop:
+            position.exit_reason = ExitReason.PROTECTIVE_STOP.value
         trade = position.apply(fill)
         self.ledger.remember_applied(fill)
         if order is not None:
@@ -271,6 +300,8 @@ class Bookkeeper:
         is_first = self._known_since_ms is None
         if not self.synced:
             result += self._first_sync(account, now_ms)
+        else:
+            result += self._doubt_unlisted(account, now_ms, at_least_ms=LISTED_AFTER_MS)
         return [*result, *self._compare(account, at_once=is_first)]
 
     def _first_sync(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
@@ -286,15 +317,16 @@ class Bookkeeper:
             result += self._fill(event) if isinstance(event, Fill) else self._update(event, now_ms)
         return [*result, *self._doubt_unlisted(account, now_ms)]
 
-    def _doubt_unlisted(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
-        """An order that rested before the link broke and is not listed now has ended; how, must be asked."""
+    def _doubt_unlisted(self, account: f.AccountRead, now_ms: int, at_least_ms: int = 0) -> list[Consequence]:
+        """An order that rests by our book and is not listed has ended; how, must be asked. Of those sent so long ago."""
         cloids, oids = {u.cloid for u in account.open_orders}, {u.oid for u in account.open_orders}
         result: list[Consequence] = []
         for order in list(self.ledger.orders.values()):
             rested = order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
-            if rested and order.cloid.value not in cloids and order.oid not in oids:
+            is_old = now_ms - (order.sent_ms or 0) >= at_least_ms
+            if rested and is_old and order.cloid.value not in cloids and order.oid not in oids:
                 result += self._move(order, OrderEvent.DOUBT, now_ms)
-                result.append(Doubted(str(order.cloid), "it rested before the link broke and is not listed any more"))
+                result.append(Doubted(str(order.cloid), "it rested, and the venue does not list it any more"))
         return result
 
     def _compare(self, account: f.AccountRead, *, at_once: bool) -> list[Consequence]:
@@ -311,7 +343,7 @@ class Bookkeeper:
             for coin in sorted(ours | venue.keys()):
                 stated = venue[coin].szi if coin in venue else units.ZERO
                 had = self.ledger.size_at(coin, state.time_ms)
-                if had == stated or any(self.ledger.pending(coin)):
+                if had == stated or self.ledger.is_moving(coin):
                     # With an order in flight the two may differ by what it did; it is compared when it ends.
                     self._suspected.pop(coin, None)
                     continue

@@ -35,6 +35,15 @@ class OrderAnswered:
 
 
 @frozen
+class CancelAnswered:
+    """What the answer to its post says of a cancel. `at_ms` is wall time."""
+
+    cloid: ClientOrderId
+    outcome: OrderOutcome
+    at_ms: int
+
+
+@frozen
 class OrderDoubted:
     """No answer in time, or the link broke after sending."""
 
@@ -88,6 +97,7 @@ Fact = (
     OrderSent
     | OrderDropped
     | OrderAnswered
+    | CancelAnswered
     | OrderDoubted
     | OrderAbsent
     | OrderStatusRead

@@ -1,9 +1,9 @@
 """Our orders and positions: the one place that says what is pending, what is held, and what is in doubt.
 
 The position task applies facts; the executor may only `register` an order, in the same step in which the gates let it
-pass, and `mark_sent` it, in the step that hands over its bytes. What is *pending* in a market is derived from the orders
-that are not finished: there is no counter beside them that could drift (GATE-3). Quantities come from fills alone; an
-answer that reports a fill keeps its order pending until the fill itself has arrived.
+pass, `mark_sent` it, in the step that hands over its bytes, and note that its cancel is queued. What is *pending* in a
+market is derived from the orders that are not finished: there is no counter beside them that could drift (GATE-3).
+Quantities come from fills alone; an answer that reports a fill keeps its order pending until the fill itself has arrived.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class TrackedOrder:
     queries: int = 0
     error: str | None = None
     late_fills: int = 0
+    cancel_asked_ms: int | None = None
 
     @property
     def cloid(self) -> ClientOrderId:
@@ -64,6 +65,21 @@ class TrackedOrder:
     def is_pending(self) -> bool:
         """It can still change the position: alive, in doubt, or its fills are on their way."""
         return not self.is_terminal or self.awaits_fills
+
+    @property
+    def is_stop(self) -> bool:
+        """It protects a position from the venue's side (EXIT-5)."""
+        return self.intent.is_stop
+
+    @property
+    def rests(self) -> bool:
+        """The venue has it, and nothing of it was executed."""
+        return self.state is OrderState.OPEN
+
+    @property
+    def is_under_way(self) -> bool:
+        """It is not known to rest, nor to have ended with all its fills."""
+        return self.awaits_fills or self.state in (OrderState.PENDING, OrderState.SENT, OrderState.UNKNOWN)
 
     @property
     def remaining_sz(self) -> Decimal:
@@ -99,7 +115,16 @@ class Ledger:
         return self.orders.get(key) or self.finished.get(key)
 
     def pending(self, coin: str) -> Iterator[TrackedOrder]:
-        return (o for o in self.orders.values() if o.intent.coin == coin)
+        """Entries and closing orders; a stop at the venue is neither, and keeps nothing from being placed (EXIT-5)."""
+        return (o for o in self.orders.values() if o.intent.coin == coin and not o.is_stop)
+
+    def stops(self, coin: str) -> Iterator[TrackedOrder]:
+        """Protective stops, oldest first."""
+        return (o for o in self.orders.values() if o.intent.coin == coin and o.is_stop)
+
+    def is_moving(self, coin: str) -> bool:
+        """True where our size may lag behind what an order has done: any but a stop that has not fired."""
+        return any(o.intent.coin == coin and (o.awaits_fills or not o.is_stop) for o in self.orders.values())
 
     def has_pending_entry(self, coin: str) -> bool:
         return any(not o.intent.reduce_only for o in self.pending(coin))
@@ -122,7 +147,7 @@ class Ledger:
     def is_exposed(self) -> bool:
         return bool(self.orders) or any(p.szi != 0 for p in self.positions.values())
 
-    # ---- the executor's two steps
+    # ---- the executor's steps
 
     def register(self, intent: OrderIntent, signal: Signal | None = None) -> TrackedOrder:
         """Creates the order as PENDING, before it can be sent.
@@ -134,7 +159,9 @@ class Ledger:
         if key in self.orders or key in self.finished:
             raise ValueError(f"order {key} is registered already; each order has its own id")
         position = self.position(intent.coin)
-        if intent.reduce_only:
+        if intent.is_stop:
+            pass  # it closes nothing now: position and closing order are as they were
+        elif intent.reduce_only:
             other = self.pending_close(intent.coin)
             if other is not None:
                 raise ValueError(f"{intent.coin} has a closing order in flight, {other.cloid} is {other.state.name}")
@@ -151,16 +178,20 @@ class Ledger:
     def mark_sent(self, cloid: ClientOrderId, at_ms: int) -> None:
         """Its bytes are about to be handed to the socket: from here on silence is doubt.
 
-        A closing order may be sent again, also before the doubt about its first sending was booked; an entry may not.
+        A closing order may be sent again, also before the doubt about its first sending was booked; nothing else may.
         Raises Refused, KeyError for an order that has ended or was never registered.
         """
         order = self.orders[cloid.value]
         if order.state is not OrderState.PENDING:
-            if not order.intent.reduce_only:
-                raise Refused(ORDER_TABLE.name, order.state, OrderEvent.SEND, "an entry is never sent again")
+            if not order.intent.may_be_resent:
+                raise Refused(ORDER_TABLE.name, order.state, OrderEvent.SEND, "an entry or a stop is never sent again")
             self.move(order, OrderEvent.DOUBT, at_ms)
         self.move(order, OrderEvent.SEND, at_ms)
         order.sent_ms = at_ms
+
+    def ask_cancel(self, order: TrackedOrder, at_ms: int) -> None:
+        """Its cancel is queued: it is not asked for again at once."""
+        order.cancel_asked_ms = at_ms
 
     # ---- the position task's steps
 
@@ -188,6 +219,8 @@ class Ledger:
             if old.oid is not None:
                 self._by_oid.pop(old.oid, None)
         position = self.position(order.intent.coin)
+        if order.is_stop:
+            return
         if order.intent.reduce_only:
             if position.closing == order.cloid:
                 position.closing = None

@@ -27,6 +27,18 @@ class OrderIntent:
     created_at_ms: int
     signal_id: str | None = None
     expires_after_ms: int | None = None
+    trigger_px: Decimal | None = None
+    """Makes it a stop (EXIT-5): the venue holds it back until the mark has come down (a sell) or up (a buy) to this price,
+    then executes it at once with `px` as the bound."""
+
+    @property
+    def is_stop(self) -> bool:
+        return self.trigger_px is not None
+
+    @property
+    def may_be_resent(self) -> bool:
+        """Where its fate is not known. An entry could execute twice; a stop could rest twice under one id (PROTOCOL 5.4)."""
+        return self.reduce_only and self.trigger_px is None
 
     @property
     def coin(self) -> str:

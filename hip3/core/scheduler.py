@@ -95,9 +95,9 @@ class Scheduler:
         return Enqueued.QUEUED
 
     def requeue(self, batch: Batch) -> None:
-        """Puts cancels and reduce-only orders back at the head, same ids; new orders are never among them (BAT-5)."""
+        """Puts cancels and closing orders back at the head, same ids; new orders and stops are never among them (BAT-5)."""
         self._cancels.extendleft(reversed(batch.cancels))
-        self._reduce_only.extendleft(reversed([o for o in batch.orders if o.reduce_only]))
+        self._reduce_only.extendleft(reversed([o for o in batch.orders if o.may_be_resent]))
 
     def drop_new_orders(self) -> list[OrderIntent]:
         """Empties the queue of new orders and returns what was in it."""

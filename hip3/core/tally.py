@@ -38,7 +38,7 @@ class Tally:
             return
         self.orders += 1
         if order.intent.reduce_only:
-            self.closes += 1
+            self.closes += not order.is_stop or order.filled_sz > 0  # a stop that never fired closed nothing
             return
         self.entries += 1
         if order.filled_sz > 0:

@@ -65,6 +65,8 @@ class MarketPosition:
     close_attempts: int = 0
     close_not_before_ms: int = 0
     """Wall time; set where the venue said that there is nothing to close, so that it is asked before the next attempt."""
+    stop_not_before_ms: int = 0
+    """Wall time; set where the venue ended a protective stop, so that the next one is not placed in a loop."""
     exit_reason: str = "unknown"
     _traded_sz: Decimal = units.ZERO
     _entry_notional: Decimal = units.ZERO
@@ -158,4 +160,4 @@ class MarketPosition:
         self.entry_px = self.realized_usd = self.fees_usd = units.ZERO
         self._traded_sz = self._entry_notional = self._exit_sz = self._exit_notional = units.ZERO
         self.signal, self.closing, self.close_attempts, self.exit_reason = None, None, 0, "unknown"
-        self.close_not_before_ms = 0
+        self.close_not_before_ms = self.stop_not_before_ms = 0

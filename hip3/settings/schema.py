@@ -178,7 +178,7 @@ class Limits:
 
 @frozen(kw_only=True)
 class PositionKeys:
-    """`[position]`: exits (CFG-4, EXIT-1, EXIT-4)."""
+    """`[position]`: exits (CFG-4, EXIT-1, EXIT-2, EXIT-4, EXIT-5). A rule that is not set is off."""
 
     time_stop_ms: int = _whole(30_000)
     reduce_only_timeout_ms: int = _whole(60_000)
@@ -186,6 +186,13 @@ class PositionKeys:
     flatten_slippage_step_bps: Decimal = _bps("25")
     """Added at each further attempt (EXIT-4)."""
     flatten_slippage_cap_bps: Decimal = _bps("200", above_low=True)
+    min_holding_ms: int = _whole(0, low=0)
+    """No rule of EXIT-2 looks at a younger position."""
+    exit_threshold_bps: Decimal | None = _bps(None)
+    take_profit_bps: Decimal | None = _bps(None, above_low=True)
+    edge_evaporation_bps: Decimal | None = _bps(None)
+    oracle_reversal_bps: Decimal | None = _bps(None, above_low=True)
+    protective_stop_bps: Decimal | None = _bps(None, above_low=True)
 
 
 @frozen(kw_only=True)

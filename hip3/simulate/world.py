@@ -48,6 +48,7 @@ class World:
     app: App | None = None
     result: Ended | None = None
     notes: list[Note] = field(factory=list)
+    _bot_scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     @property
     def exchange(self) -> Exchange:
@@ -120,6 +121,11 @@ class World:
         assert self.result is not None
         return self.result.outcome
 
+    async def kill(self) -> None:
+        """Ends the bot between two of its steps as `kill -9` would: no way out, and its sockets are gone."""
+        self._bot_scope.cancel()
+        await self.ended.wait()
+
 
 @asynccontextmanager
 async def open_world(
@@ -150,9 +156,10 @@ async def open_world(
     async def run() -> None:
         reach = Reach("http://exchange.invalid", through(memory.dial), venue.account, memory.transport())
         try:
-            world.result = await run_session(
-                settings, reach, clock=clock, rng=random.Random(1), journal=own_journal, stop=stop, on_app=on_app
-            )
+            with world._bot_scope:
+                world.result = await run_session(
+                    settings, reach, clock=clock, rng=random.Random(1), journal=own_journal, stop=stop, on_app=on_app
+                )
         finally:
             world.ended.set()
 

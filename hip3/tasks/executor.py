@@ -17,22 +17,23 @@ from hip3.core import facts
 from hip3.core.budget import ActionBudget
 from hip3.core.causes import Safety
 from hip3.core.clock import Clock
+from hip3.core.closing import Closer
 from hip3.core.detector import Signal
 from hip3.core.events import PostResponse
 from hip3.core.execution import EntrySent, ExecutionEvent, SendFailed
-from hip3.core.exits import ExitConfig, ExitRequest, closing_intent
+from hip3.core.exits import ExitConfig, ExitRequest
 from hip3.core.explain import Seen, Witness
 from hip3.core.gates import Caps, EntryView, Refusal, Verdict, check_entry
-from hip3.core.ids import CloidFactory, TimeInForce
+from hip3.core.ids import ClientOrderId, CloidFactory, TimeInForce
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
 from hip3.core.orders import OrderIntent
 from hip3.core.outlook import SignalBook, signal_fields
 from hip3.core.posts import Post, PostBook
+from hip3.core.protection import ProtectionConfig
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Batch, Enqueued, Scheduler
-from hip3.core.trades import MarketPosition
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostEvent
 from hip3.fsm.safety import SafetyMode
@@ -62,6 +63,7 @@ class ExecutorConfig:
     exits: ExitConfig
     expires_after_ms: int
     max_mark_age_ms: int
+    protection: ProtectionConfig | None = None
 
 
 @define
@@ -101,8 +103,22 @@ class Executor:
     witness: Witness
     late_answers: int = 0
     orphan_answers: int = 0
-    unpriced: set[tuple[str, int | None]] = field(factory=set)
-    """Positions, by coin and entry time, that were reported as impossible to price."""
+    closer: Closer = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.closer = Closer(
+            exits=self.config.exits,
+            protection=self.config.protection,
+            ledger=self.ledger,
+            scheduler=self.scheduler,
+            markets=self.markets,
+            safety=self.safety,
+            cloids=self.cloids,
+            offset_ms=lambda: self.nonces.offset_ms,
+            put=self.facts.put,
+            clock=self.clock,
+            journal=self.journal,
+        )
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -212,48 +228,8 @@ class Executor:
 
     def _drain_exits(self) -> None:
         while (request := self.inbox.exits.get_nowait()) is not None:
-            self._close(request)
-
-    def _close(self, request: ExitRequest) -> None:
-        """Places the one closing order of a market, whatever the number of reasons (EXIT-3)."""
-        position = self.ledger.position(request.coin)
-        if position.szi == 0 or self.ledger.pending_close(request.coin) is not None:
-            return
-        if self.safety.mode is SafetyMode.HALT:
-            return  # while HALT lasts the halt procedure owns all closing (DESIGN 6)
-        market = self.markets.get(request.coin)
-        if market is None:
-            self._say_unpriced(position, "not a configured market; the flatten of the way out closes it")
-            return
-        cloid = self.cloids.next()
-        intent = closing_intent(position, market, self.config.exits, cloid, self.clock.wall_ms(), request.reason)
-        if intent is None:
-            self._say_unpriced(position, "no quote, mark or reference is known")
-            return
-        event = "time_stop_triggered" if request.reason.value == "time_stop" else "flatten_triggered"
-        entry = position.signal.id if position.signal else None
-        self._note("info", event, coin=request.coin, age_ms=request.age_ms, reason=request.reason.value, signal=entry)
-        self.ledger.register(intent)
-        result = self.scheduler.enqueue_reduce_only(intent, self.posts.in_flight)
-        if not result.accepted:
-            self.facts.put(facts.OrderDropped(intent.cloid, result.value))
-            self._note("critical", "reduce_only_queue_full", coin=request.coin)
-            return
-        self._note(
-            "info",
-            "reduce_only_enqueued",
-            cloid=intent.cloid.value,
-            coin=intent.coin,
-            sz=intent.sz,
-            px=intent.px,
-            signal=entry,
-        )
-
-    def _say_unpriced(self, position: MarketPosition, why: str) -> None:
-        """Once for each position: the timers ask twenty times a second (LESSONS 29)."""
-        if (position.coin, position.entry_ms) not in self.unpriced:
-            self.unpriced.add((position.coin, position.entry_ms))
-            self._note("critical", "close_unpriced", coin=position.coin, szi=position.szi, why=why)
+            self.closer.close(request, self.posts.in_flight)
+        self.closer.protect(self.posts.in_flight)
 
     def _drain_answers(self) -> None:
         while (answer := self.inbox.answers.get_nowait()) is not None:
@@ -290,13 +266,15 @@ class Executor:
                 outcome=outcome.kind.value,
                 error=outcome.error,
             )
+            if cancel.cloid is not None:
+                self.facts.put(facts.CancelAnswered(ClientOrderId(cancel.cloid), outcome, now))
 
     def _settle_overdue(self) -> None:
         for post in self.posts.overdue(self.clock.mono_ms()):
             self._fail(post, PostEvent.DEADLINE, f"no answer within {self.posts.timeout_ms} ms")
 
     def _fail(self, post: Post, event: PostEvent, why: str) -> None:
-        """POST-3: reduce-only orders and cancels go back to the head, a new order is in doubt and is never sent again."""
+        """POST-3: closing orders and cancels go back to the head; an entry or a stop is in doubt and is never sent again."""
         self.posts.end(post, event)
         self._note("warning", "send_failure", post=post.id, nonce=post.nonce, why=why, sent=post.was_sent)
         for intent in post.batch.orders:
@@ -304,7 +282,7 @@ class Executor:
             if not intent.reduce_only:
                 self.events.put(SendFailed(intent.coin, intent.cloid.value, why))
         self.scheduler.requeue(post.batch)
-        if post.batch.cancels or any(o.reduce_only for o in post.batch.orders):
+        if post.batch.cancels or any(o.may_be_resent for o in post.batch.orders):
             self._note("info", "requeued", post=post.id)
 
     def abandon(self, why: str) -> None:
@@ -332,7 +310,9 @@ class Executor:
     def _sendable(self, batch: Batch) -> Batch | None:
         """EXE-2: the last look before signing. New orders go only in ARMED_LIVE; what has ended is not sent again."""
         if batch.cancels:
-            return batch
+            found = [(cancel, self.ledger.find(cancel.cloid, cancel.oid)) for cancel in batch.cancels]
+            cancels = tuple(cancel for cancel, order in found if order is None or not order.is_terminal)
+            return Batch(cancels=cancels) if cancels else None
         orders: list[OrderIntent] = []
         for intent in batch.orders:
             tracked = self.ledger.orders.get(intent.cloid.value)
@@ -342,6 +322,9 @@ class Executor:
                 if self.safety.mode is SafetyMode.HALT:
                     if tracked.state is OrderState.PENDING:
                         self._drop(intent, "HALT: the halt procedure owns all closing")
+                    continue
+                if intent.is_stop and not self.closer.may_protect:
+                    self._drop(intent, "the way out: the flatten ends what it would protect")
                     continue
             elif not self.safety.allows_entry:
                 self._drop(intent, f"hard stop: {self.safety.mode.name}")

@@ -13,6 +13,8 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.clock import Clock
 from hip3.core.execution import ExecutionEvent
 from hip3.core.journal import Journal
+from hip3.core.ledger import TrackedOrder
+from hip3.core.protection import AGAIN_MS
 from hip3.core.ready import Ready
 from hip3.core.tally import Tally
 from hip3.core.trades import Trade
@@ -80,16 +82,12 @@ class PositionTask:
                 self._closed(trade)
                 self.events.put(consequence)
             case b.OrderEnded(order):
-                self.tally.on_order_ended(order)
-                event = f"order_{order.state.name.lower()}"
-                self._note("info", event, cloid=str(order.cloid), coin=order.intent.coin, filled=order.filled_sz)
+                self._ended(order)
+            case b.OrderRests(order):
+                self._note("info", "order_open", cloid=str(order.cloid), coin=order.intent.coin)
                 self.wake_executor.ring()
-            case b.OrderRejected(order, error):
-                self._note("info", "action_rejected", cloid=str(order.cloid), coin=order.intent.coin, error=error)
-                reasons = (classify_error(error), classify_rejection(error))  # told by the answer or by a frame
-                if order.intent.reduce_only and RefusalReason.REDUCE_ONLY in reasons:
-                    self._nothing_to_close(order.intent.coin)
-                self.events.put(consequence)
+            case b.OrderRejected():
+                self._rejected(consequence)
             case b.Doubted(subject, why):
                 self._note("warning", "in_doubt", subject=subject, why=why)
                 if subject in self.bookkeeper.ledger.positions:
@@ -124,6 +122,27 @@ class PositionTask:
             holding_ms=trade.holding_ms,
             exit_reason=trade.exit_reason,
         )
+
+    def _ended(self, order: TrackedOrder) -> None:
+        self.tally.on_order_ended(order)
+        coin = order.intent.coin
+        self._note("info", f"order_{order.state.name.lower()}", cloid=str(order.cloid), coin=coin, filled=order.filled_sz)
+        position = self.bookkeeper.ledger.position(coin)
+        if order.is_stop and position.szi != 0 and order.state is not OrderState.EXPIRED:
+            # Whoever ended it might end the next one as well, so that one waits; a position that is over forgets this.
+            position.stop_not_before_ms = self.clock.wall_ms() + AGAIN_MS
+        self.wake_executor.ring()
+
+    def _rejected(self, rejected: b.OrderRejected) -> None:
+        order, error = rejected.order, rejected.error
+        coin = order.intent.coin
+        self._note("info", "action_rejected", cloid=str(order.cloid), coin=coin, error=error)
+        if order.is_stop:
+            self._note("critical", "stop_refused", coin=coin, cloid=str(order.cloid), error=error)
+        reasons = (classify_error(error), classify_rejection(error))  # told by the answer or by a frame
+        if order.intent.reduce_only and RefusalReason.REDUCE_ONLY in reasons:
+            self._nothing_to_close(coin)
+        self.events.put(rejected)
 
     def _nothing_to_close(self, coin: str) -> None:
         """The venue says that our position is not there: the account is read before a close is tried again."""

@@ -1,4 +1,4 @@
-"""Timers: what must happen because time passes. Time stops, market-data readiness, follow-ups of signals.
+"""Timers: what must happen because time passes. Exits, market-data readiness, follow-ups of signals.
 
 The time stop looks at nothing but entry time and clock (EXIT-1): no other monitor can delay it.
 """
@@ -14,7 +14,7 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.causes import Safety
 from hip3.core.clock import Clock
 from hip3.core.execution import ExecutionEvent, FlattenFailed
-from hip3.core.exits import ExitConfig, ExitRequest, age_ms, due_exits, overdue
+from hip3.core.exits import ExitConfig, ExitRequest, ExitRules, age_ms, due_exits, overdue, ruled_exits
 from hip3.core.journal import Journal
 from hip3.core.market import MarketState, missing_market_data
 from hip3.core.outlook import SignalBook
@@ -33,6 +33,7 @@ class Timers:
     bookkeeper: Bookkeeper
     markets: Mapping[str, MarketState]
     config: ExitConfig
+    rules: ExitRules
     max_bbo_age_ms: int
     max_ctx_age_ms: int
     exits: Mailbox[ExitRequest]
@@ -45,6 +46,8 @@ class Timers:
     """Monotonic time of the market-data link's last connect; None while it is down."""
     clock: Clock
     journal: Journal
+    is_protection_due: Callable[[], bool] = lambda: False
+    """True where the executor would place or withdraw a protective stop, if it were awake (EXIT-5)."""
     on_look: Callable[[], None] = lambda: None
     """Called at the end of each look; promotion by policy happens there."""
     excluded: set[str] = field(factory=set)
@@ -66,9 +69,14 @@ class Timers:
         self.on_look()
 
     def _exits(self) -> None:
-        for request in due_exits(self.bookkeeper.ledger, self.config, self.clock.wall_ms()):
+        ledger, now = self.bookkeeper.ledger, self.clock.wall_ms()
+        requests = {r.coin: r for r in ruled_exits(ledger, self.markets, self.rules, now, self.clock.mono_ms())}
+        requests |= {r.coin: r for r in due_exits(ledger, self.config, now)}  # the time stop needs no rule's leave
+        for request in requests.values():
             if len(self.exits) < len(self.markets):  # each look asks again; one request per market is enough
                 self.exits.put(request)
+            self.wake_executor.ring()
+        if self.is_protection_due():
             self.wake_executor.ring()
 
     def _overdue(self) -> None:

@@ -215,7 +215,16 @@ def entries(world: World) -> list[dict[str, Any]]:
     return [order for order in world.entries if is_our_cloid(order.get("c"))]
 
 
-def closes(world: World) -> list[tuple[int, dict[str, Any]]]:
-    """The bot's closing orders on the wire, with the ms of the run."""
+def _reducing(world: World) -> list[tuple[int, dict[str, Any]]]:
     rows = [(at, order) for at, e in sent(world) for order in e.raw_action["orders"]]
     return [(at, order) for at, order in rows if order["r"] and is_our_cloid(order.get("c"))]
+
+
+def closes(world: World) -> list[tuple[int, dict[str, Any]]]:
+    """The bot's closing orders on the wire, with the ms of the run."""
+    return [(at, order) for at, order in _reducing(world) if "limit" in order["t"]]
+
+
+def stops(world: World) -> list[tuple[int, dict[str, Any]]]:
+    """The bot's protective stops on the wire, with the ms of the run."""
+    return [(at, order) for at, order in _reducing(world) if "trigger" in order["t"]]

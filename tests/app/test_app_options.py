@@ -36,6 +36,7 @@ from tests.app.app_builders import (
     dislocated,
     entries,
     sent,
+    stops,
     toml,
     verdicts,
 )
@@ -203,13 +204,31 @@ async def assets(world: World) -> object:
     return [order["a"] for order in entries(world)]
 
 
-async def close_of_three(world: World) -> object:
+async def open_three(world: World) -> None:
     """Three positions of one age, so that their time stops are over in one look."""
     await world.ready()
     async with trio.open_nursery() as nursery:
         for coin in (SNDK, MU, NVDA):
             nursery.start_soon(partial(by_hand, world, OrderSide.BUY, "600.1", "0.02", coin=coin))
+
+
+async def close_of_three(world: World) -> object:
+    await open_three(world)
     return await close_queue_was_full(world)
+
+
+async def first_stop_px(world: World) -> object:
+    await world.until(lambda: bool(stops(world)), 4)
+    return stops(world)[0][1]["t"]["trigger"]["triggerPx"]
+
+
+async def cancel_queue_was_full(world: World) -> object:
+    """The end of three stops is not heard, so that their cancels are queued in one step."""
+    await open_three(world)
+    await world.until(lambda: len(world.events("order_open")) == 3, 4)
+    world.faults.add(Rule(Point.FRAME, Drop(), lambda s: s == "orderUpdates", uses=None))
+    await world.until(lambda: len(world.events("stop_withdrawn")) == 3, 12)
+    return bool(world.events("cancel_queue_full"))
 
 
 # ---- scenes
@@ -227,6 +246,10 @@ TRIPLE.quote(2070, "599.9", "600.1", coin=NVDA)
 TWO, THREE = (SNDK, MU), (SNDK, MU, NVDA)
 BRIEF = {"position.time_stop_ms": 2000}
 OPEN_20 = {**BRIEF, "position.reduce_only_timeout_ms": 20_000}
+WAITS = {"position.time_stop_ms": 3000}
+GUARDED = {**BRIEF, "position.protective_stop_bps": 100}
+BETTER_AT_4_S = dislocated().quote(4000, "601.5", "601.7")
+TURNED_AT_4_S = dislocated().oracle(3500, "601.3")
 SMALL = {"detector.max_order_notional_usd": 20}
 
 
@@ -306,6 +329,15 @@ ROWS = (
     Row("position.flatten_slippage_bps", (50, 100), ("596.9", "593.9"), scene(ONCE, first_closes(1)), BRIEF),
     Row("position.flatten_slippage_step_bps", (25, 50), ("595.5", "594"), scene(NO_BIDS, first_closes(2)), OPEN_20),
     Row("position.flatten_slippage_cap_bps", (200, 75), ("592.5", "595.5"), scene(NO_BIDS, first_closes(4)), OPEN_20),
+    Row("position.min_holding_ms", (1000, 2000), (1, 2), scene(ONCE, held_s), {"position.exit_threshold_bps": 40}),
+    Row("position.exit_threshold_bps", (40, 30), (0, 3), scene(ONCE, held_s), WAITS),
+    Row("position.take_profit_bps", (20, 40), (1, 3), scene(BETTER_AT_4_S, held_s), WAITS),
+    Row("position.edge_evaporation_bps", (40, 30), (0, 3), scene(ONCE, held_s), WAITS),
+    Row("position.oracle_reversal_bps", (10, 30), (1, 3), scene(TURNED_AT_4_S, held_s), WAITS),
+    Row("position.protective_stop_bps", (100, 200), ("594.09", "588.09"), scene(ONCE, first_stop_px)),
+    Row(
+        "executor.queue_cancel", (200, 1), (False, True), scene(Script().calm(*THREE), cancel_queue_was_full), GUARDED, THREE
+    ),
     Row("executor.period_ms", (100, 500), (100, 500), scene(PAIR, gap_ms), SMALL, TWO),
     Row(
         "executor.max_inflight",

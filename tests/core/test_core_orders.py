@@ -92,7 +92,7 @@ def test_an_entry_is_never_sent_again() -> None:
     for fact in (None, f.OrderDoubted(entry.cloid, "no answer"), fills(fill(entry, "0.04"))):
         if fact is not None:
             desk.apply(fact)
-        with pytest.raises(Refused, match="never sent again"):
+        with pytest.raises(Refused, match="is never sent again"):
             desk.ledger.mark_sent(entry.cloid, T0)
     desk.apply(answer_refused(entry))
     with pytest.raises(KeyError):

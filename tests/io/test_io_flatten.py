@@ -10,7 +10,6 @@ import pytest
 import trio
 from attrs import frozen
 
-from hip3.bot import exit_config
 from hip3.core.ids import CloidFactory, OrderSide, TimeInForce
 from hip3.core.journal import Journal
 from hip3.exchange.config import ExchangeConfig
@@ -21,6 +20,7 @@ from hip3.exchange.seam import BookChange, CtxChange, TimedEvent
 from hip3.io.clock import TrioClock
 from hip3.io.flatten import FlatCertificate, Flattener, FlattenTarget
 from hip3.io.rest import RestClient, http_client
+from hip3.ops.exit_config import exit_config
 from hip3.ops.paper import make_paper
 from hip3.ops.stop import Stop
 from hip3.settings.schema import PAPER_MARKETS
@@ -315,7 +315,7 @@ async def test_a_coin_that_metadata_does_not_list_is_residue(autojump_clock: obj
 
 
 async def test_a_lost_answer_to_a_close_is_no_second_position(autojump_clock: object) -> None:
-    """POST-3, LESSONS 8: the close was executed, its answer lost: the venue is asked, and nothing is left to close."""
+    """STOP-2, LESSONS 8: the close was executed, its answer lost: the venue is asked, and nothing is left to close."""
     async with desk() as d:
         await d.hand.take(SNDK, OrderSide.BUY, "0.2")
         d.world.faults.add(lost("order", Point.AFTER_COMMIT, uses=1))

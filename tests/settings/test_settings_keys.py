@@ -17,6 +17,7 @@ ACCOUNT = "0x" + "1a" * 20
 AGENT = "0x" + "2b" * 20
 VAULT = "0x" + "3c" * 20
 PAPER = 'network = "paper"\n'
+RULED = PAPER + "[position]\nexit_threshold_bps = 3\n"
 REPLAY = PAPER + '[[markets]]\ncoin = "BTC"\n[paper]\nsource = "replay"\nrecording = "a.jsonl.gz"\n'
 TESTNET = f"""
 network = "testnet"
@@ -74,6 +75,12 @@ CASES: dict[str, tuple[str, str]] = {
     "position.flatten_slippage_bps": (PAPER, PAPER + "[position]\nflatten_slippage_bps = 40\n"),
     "position.flatten_slippage_step_bps": (PAPER, PAPER + "[position]\nflatten_slippage_step_bps = 0\n"),
     "position.flatten_slippage_cap_bps": (PAPER, PAPER + "[position]\nflatten_slippage_cap_bps = 300\n"),
+    "position.min_holding_ms": (RULED, RULED + "min_holding_ms = 1000\n"),
+    "position.exit_threshold_bps": (PAPER, RULED),
+    "position.take_profit_bps": (PAPER, PAPER + "[position]\ntake_profit_bps = 12\n"),
+    "position.edge_evaporation_bps": (PAPER, PAPER + "[position]\nedge_evaporation_bps = 0\n"),
+    "position.oracle_reversal_bps": (PAPER, PAPER + "[position]\noracle_reversal_bps = 10\n"),
+    "position.protective_stop_bps": (PAPER, PAPER + "[position]\nprotective_stop_bps = 150\n"),
     "executor.period_ms": (PAPER, PAPER + "[executor]\nperiod_ms = 50\n"),
     "executor.max_inflight": (PAPER, PAPER + "[executor]\nmax_inflight = 90\n"),
     "executor.high_water": (PAPER, PAPER + "[executor]\nhigh_water = 70\n"),
@@ -133,6 +140,12 @@ WRONG = {
     "position.flatten_slippage_bps": "0",
     "position.flatten_slippage_step_bps": "-1",
     "position.flatten_slippage_cap_bps": "10000",
+    "position.min_holding_ms": "-1",
+    "position.exit_threshold_bps": "-1",
+    "position.take_profit_bps": "0",
+    "position.edge_evaporation_bps": "10000",
+    "position.oracle_reversal_bps": "0",
+    "position.protective_stop_bps": "0",
     "executor.period_ms": "0",
     "executor.max_inflight": "101",
     "executor.high_water": "101",

@@ -159,6 +159,8 @@ def test_settings_contradictions_refuse_and_name_both_sides(text: str, parts: li
         (PAPER + "[executor]\nmax_inflight = 70\n", "executor.high_water"),
         (PAPER + "[position]\ntime_stop_ms = 60001\n", "position.reduce_only_timeout_ms"),
         (PAPER + "[position]\nflatten_slippage_bps = 201\n", "position.flatten_slippage_cap_bps"),
+        (PAPER + "[position]\nmin_holding_ms = 1000\n", "position.min_holding_ms"),
+        (PAPER + "[position]\nmin_holding_ms = 30000\ntake_profit_bps = 5\n", "position.min_holding_ms"),
         (PAPER + "[detector]\nmin_book_notional_usd = 5000\n", "detector.min_book_notional_usd"),
         (TESTNET.replace(f'user_address = "{ACCOUNT}"\n', ""), "user_address"),
         (TESTNET.replace('[signer]\nkey_source = {type = "env_var", var_name = "K"}\n', ""), "signer.key_source"),

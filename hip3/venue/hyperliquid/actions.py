@@ -310,9 +310,17 @@ def _order(intent: OrderIntent) -> dict[str, object]:
         "p": wire(intent.px),
         "s": wire(intent.sz),
         "r": intent.reduce_only,
-        "t": {"limit": {"tif": intent.tif.value}},
+        "t": {"limit": {"tif": intent.tif.value}} if intent.trigger_px is None else _stop(intent, intent.trigger_px),
         "c": intent.cloid.value,
     }
+
+
+def _stop(intent: OrderIntent, trigger_px: Decimal) -> dict[str, object]:
+    """A market stop (PROTOCOL 4.1). Raises MalformedAction where it could open: the venue refuses the whole batch for it."""
+    if not (intent.reduce_only and trigger_px.is_finite() and trigger_px > 0):
+        problem = f"must be reduce-only with a positive trigger, found {trigger_px} for {intent.cloid} on {intent.coin}"
+        raise MalformedAction(".t.trigger", problem)
+    return {"trigger": {"isMarket": True, "triggerPx": wire(trigger_px), "tpsl": "sl"}}
 
 
 def cancel_action(intents: Sequence[CancelIntent], *, fast: bool = False) -> dict[str, object]:
