@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -54,11 +55,11 @@ def hip3(*tokens: str) -> int:
     return code
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     config = folder / "eager.toml"
     config.write_text(CONFIG.format(user="0x" + "12" * 20))
     return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "hip3", "run", "--config", str(config), "--plain"],
+        [sys.executable, "-m", "hip3", "run", "--config", str(config), "--plain", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -111,6 +112,26 @@ def test_a_running_bot_is_asked_and_its_signal_explained(state: Path, capsys: py
     assert str(int(KEY, 16)) not in everything
     assert hip3("status") == 3
     assert "no running bot: there is no socket at" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_without_socket_and_journal(state: Path) -> None:
+    """OPS-7, LESSONS 35: another bot holds the socket, and the journal has no place: both are said, and trading goes on."""
+    (state / "journal").write_text("a file in its place")
+    with (state / "status.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("4711\n")
+        held.flush()
+        process = start(state, "--duration", "0.5")
+        try:
+            printed, _ = process.communicate(timeout=40)
+        finally:
+            process.kill()
+            process.wait(10)
+    assert process.returncode == 0, printed
+    assert "journal: WARNING not kept, hip3 explain will know nothing of this run" in printed
+    assert "hip3 status cannot ask this bot" in printed
+    assert "served by another bot, process 4711" in printed
+    assert (state / "journal").read_text() == "a file in its place"
 
 
 def test_no_bot_is_exit_code_3(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
