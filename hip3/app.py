@@ -115,7 +115,7 @@ class App:
         """Ring 2, until the stop."""
         try:
             async with trio.open_nursery() as trading:
-                for task in (self.bot.market_link.run, self.bot.timers.run):
+                for task in (self.bot.market_link.run, self.bot.timers.run, self.bot.metadata.run):
                     trading.start_soon(task)
                 await self.stop.requested.wait()
                 trading.cancel_scope.cancel()
@@ -243,7 +243,7 @@ class App:
         return FlattenTarget(
             user=bot.trader.account.user,
             dexes=bot.venue.dexes,
-            specs=bot.venue.specs,
+            specs={coin: market.spec for coin, market in bot.markets.items()},  # as last read, should an id have moved
             quiet_after_ms=self._quiet_after_ms(),
         )
 

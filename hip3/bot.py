@@ -14,7 +14,7 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.budget import ActionBudget
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
-from hip3.core.detector import Detector, DetectorConfig
+from hip3.core.detector import Detector
 from hip3.core.execution import ExecutionEvent
 from hip3.core.exits import ExitRequest
 from hip3.core.explain import Witness
@@ -38,6 +38,7 @@ from hip3.io.dial import Dial
 from hip3.io.link import Link, LinkLost, SharedLimits
 from hip3.io.rest import RestClient
 from hip3.ops.boot import VenueFacts
+from hip3.ops.detector_config import detector_config
 from hip3.ops.exit_config import exit_config, exit_rules, protection_config
 from hip3.settings.caps import effective_caps
 from hip3.settings.schema import HaltOnDisconnect, Mode, Settings, StartupPolicy
@@ -45,6 +46,7 @@ from hip3.tasks import channels
 from hip3.tasks.channels import Answer, Doorbell, Mailbox, SignalSlots
 from hip3.tasks.executor import Executor, ExecutorConfig, ExecutorInbox
 from hip3.tasks.ingest import AccountIngest, MarketIngest
+from hip3.tasks.metadata import MetadataTask
 from hip3.tasks.position import PositionTask, status_event
 from hip3.tasks.reconcile import Reconcile
 from hip3.tasks.risk import RiskTask
@@ -72,24 +74,6 @@ class Account:
 
     user: str
     signer: Signer
-
-
-def detector_config(settings: Settings) -> DetectorConfig:
-    d = settings.detector
-    return DetectorConfig(
-        slippage_bps=d.slippage_bps,
-        min_edge_bps=d.min_edge_bps,
-        size_alpha=d.size_alpha,
-        min_order_notional_usd=d.min_order_notional_usd,
-        max_order_notional_usd=effective_caps(settings).order_usd,
-        min_book_notional_usd=d.min_book_notional_usd,
-        normal_book_notional_usd=d.normal_book_notional_usd,
-        max_bbo_age_ms=d.max_bbo_age_ms,
-        max_ctx_age_ms=d.max_ctx_age_ms,
-        dedup=d.dedup,
-        direction=d.direction,
-        thresholds_bps={m.coin: m.threshold_bps for m in settings.markets if m.threshold_bps is not None},
-    )
 
 
 def scheduler_config(settings: Settings) -> SchedulerConfig:
@@ -143,6 +127,7 @@ class Bot:
     market_link: Link
     market_ingest: MarketIngest
     timers: Timers
+    metadata: MetadataTask
     lifecycle: Driver[LifecycleState, LifecycleEvent]
     halt_bell: Doorbell
     changed_ms: dict[str, int]
@@ -154,19 +139,24 @@ class Bot:
         return tuple(self.markets)
 
     def not_ready(self, coin: str) -> str | None:
-        """The first missing condition for trading one market: its own data, then the account's four conditions."""
+        """The first missing condition for trading one market: its own data, the account's four, then the metadata."""
         d = self.settings.detector
         missing = missing_market_data(self.markets[coin], self.io.clock.mono_ms(), d.max_bbo_age_ms, d.max_ctx_age_ms)
         if missing is not None:
             return missing
         if not self.ready.is_ready:
             return ", ".join(c.value for c in self.ready.missing) or self.ready.state.name
-        return None
+        return self.metadata.missing
 
     @property
     def is_protection_due(self) -> bool:
         """True where the executor has a protective stop to place or to withdraw."""
         return self.trader is not None and self.trader.executor.closer.is_protection_due()
+
+    @property
+    def is_exposed(self) -> bool:
+        """True where a position or an order may be at the venue."""
+        return self.ledger.is_exposed or self.posts.in_flight > 0
 
     def note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.io.clock.wall_ms(), level, event, **fields)
@@ -178,6 +168,7 @@ class Bot:
         assert self.trader is not None
         self.trader.reconcile.on_session(what)
         if what == "subscribing":
+            self.metadata.connected("account")
             self.ready.link_down()
             self.ready.link_up()
         elif what == "lost":
@@ -186,7 +177,7 @@ class Bot:
 
     def _on_lost(self) -> None:
         policy = self.settings.safety.halt_on_disconnect
-        exposed = self.ledger.is_exposed or self.posts.in_flight > 0
+        exposed = self.is_exposed
         halt = policy is HaltOnDisconnect.ALWAYS or (policy is HaltOnDisconnect.EXPOSED and exposed)
         if halt:
             message = f"the account link was lost while {'exposed' if exposed else 'flat'}"
@@ -239,7 +230,8 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
     now = io.clock.wall_ms()
     caps = effective_caps(settings)
     reference = Reference(settings.detector.reference.value)
-    markets = {coin: MarketState(spec, reference) for coin, spec in venue.specs.items()}
+    caps_usd = venue.oi_caps_usd
+    markets = {c: MarketState(spec, reference, oi_cap_usd=caps_usd.get(c)) for c, spec in venue.specs.items()}
     limits_per_ip = SharedLimits()
     signals, book, bell = SignalSlots(), SignalBook(), Doorbell()
     ledger = Ledger()
@@ -305,11 +297,22 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
             is_protection_due=lambda: late[0].is_protection_due,
             on_look=lambda: late[0].try_promote(),  # noqa: PLW0108 - as above
         ),
+        metadata=MetadataTask(
+            rest=io.rest,
+            markets=markets,
+            dexes=venue.dexes,
+            safety=safety,
+            is_exposed=lambda: late[0].is_exposed,
+            clock=io.clock,
+            journal=journal,
+            read_ms=io.clock.mono_ms(),
+        ),
         lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].on_lifecycle(a, b)),
         halt_bell=Doorbell(),
         changed_ms=dict.fromkeys(("run", "lifecycle", "safety", "ready"), io.clock.mono_ms()),
     )
     late.append(bot)
+    ingest.on_connect = lambda: bot.metadata.connected("market")
     bot.budget.read(venue.budget_used, venue.budget_cap)
     if nonces.sync(venue.server_ms).skew is Skew.ERROR:
         message = f"the local clock is {-nonces.offset_ms} ms from the venue's"

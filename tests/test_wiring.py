@@ -15,7 +15,9 @@ import pytest
 
 from hip3.core.causes import ReasonCode
 from hip3.core.exits import ExitReason
+from hip3.core.filters import Filter
 from hip3.core.gates import Refusal
+from hip3.core.quality import QualityGate
 from hip3.fsm.safety import SafetyMode
 from hip3.settings.fields import KIND
 from hip3.settings.schema import KEY_SOURCES, Market, Settings
@@ -52,9 +54,9 @@ def _keys_of(cls: type, prefix: str) -> Iterator[str]:
 
 
 def filter_reasons() -> set[str]:
-    """Every reason that the detector can give: what it passes to `_refuse`, and the names that its judges return."""
+    """Every reason that the detector can give: its filters, its gates, and the names in its own code."""
     source = (ROOT / "hip3" / "core" / "detector.py").read_text()
-    return set(reasons_in(source))
+    return {f.value for f in Filter} | {g.value for g in QualityGate} | set(reasons_in(source))
 
 
 def reasons_in(source: str) -> Iterator[str]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from decimal import Decimal
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from hip3.core import units
 from hip3.core.events import Bbo, Level
+from hip3.core.filters import Dislocation, FilterConfig, Filters
 from hip3.core.ids import MarketSpec, OrderSide
 from hip3.core.market import MarketState
+from hip3.core.quality import Quality, QualityConfig, QualityGate
 
 VENUE_MIN_NOTIONAL_USD = Decimal(10)  # PROTOCOL 6, "Min notional"
 CAP_HEADROOM = Decimal("0.99")  # DET-3: leaves room for the mark to differ from our price
@@ -33,9 +35,12 @@ class DetectorConfig:
     min_book_notional_usd: Decimal
     normal_book_notional_usd: Decimal
     max_bbo_age_ms: int
+    """0 is no limit."""
     max_ctx_age_ms: int
     dedup: bool
     direction: bool
+    filters: FilterConfig = field(factory=FilterConfig)
+    quality: QualityConfig = field(factory=QualityConfig)
     thresholds_bps: dict[str, Decimal] = field(factory=dict)
     """A market's own total cost, in place of fee + slippage + minimum edge."""
 
@@ -69,32 +74,17 @@ class Signal:
     """Direction of the reference's last change: +1, -1, or 0 where it was not seen to move."""
     last_reference_px: Decimal | None = None
     """The reference of the signal before it on this side; None for the first."""
+    dislocation: Dislocation | None = None
+    """What the filters saw of it."""
 
     @property
     def coin(self) -> str:
         return self.spec.key.coin
 
 
-@define
-class _Memory:
-    """What the filters remember of one market."""
-
-    last_reference: dict[OrderSide, Decimal] = field(factory=dict)
-
-
 def edge_bps(side: OrderSide, px: Decimal, reference: Decimal) -> Decimal:
     """How far `px` is better than the reference for an order of `side`, in bps of the reference."""
     return (reference - px) / reference * units.BPS * side.sign
-
-
-def is_repeat(side: OrderSide, reference: Decimal, last: dict[OrderSide, Decimal]) -> bool:
-    """Dedup filter: the same oracle price already gave a signal on this side; it is the same dislocation."""
-    return last.get(side) == reference
-
-
-def is_against_move(side: OrderSide, move: int) -> bool:
-    """Direction filter: a lagging quote is one the oracle moved away from, so a buy wants the oracle's last move up."""
-    return move != side.sign
 
 
 def liquidity_factor(book_notional: Decimal, low: Decimal, normal: Decimal) -> Decimal:
@@ -114,7 +104,9 @@ class Detector:
         self.taker_fee_bps = taker_fee_bps
         self.rejected: dict[str, Counter[str]] = {}
         self.last_reason: dict[str, str] = {}
-        self._memory: dict[str, _Memory] = {}
+        self.filters = Filters(config.filters, dedup=config.dedup, direction=config.direction)
+        self.quality = Quality(config.quality)
+        self._watches = self.filters.observes or self.quality.observes
         self._run_tag = run_tag
         self._sequence = 0
 
@@ -127,6 +119,7 @@ class Detector:
 
     def evaluate(self, market: MarketState, mono_ms: int, wall_ms: int) -> Signal | None:
         """At most one signal; None with the reason counted where there is none."""
+        bad = self._watch(market, mono_ms, wall_ms) if self._watches else None
         bbo, reference = market.bbo, market.reference_px
         if bbo is None or reference is None or market.bbo_recv_ms is None or market.ctx_recv_ms is None:
             return None
@@ -140,11 +133,19 @@ class Detector:
             side, level = OrderSide.SELL, bbo.bid
         else:
             return None
-        judged = self._judge(market, side, level, reference, cost, mono_ms, wall_ms)
+        if bad is None and not self._watches and self.quality.is_on:
+            bad = self.quality.judge(market, mono_ms, wall_ms)
+        judged = bad.value if bad is not None else self._judge(market, side, level, reference, cost, mono_ms, wall_ms)
         if isinstance(judged, str):
             self._refuse(market.coin, judged)
             return None
         return judged
+
+    def _watch(self, market: MarketState, mono_ms: int, wall_ms: int) -> QualityGate | None:
+        """Shows a frame to what remembers; the gate of quality that refuses now."""
+        if self.filters.observes:
+            self.filters.observe(market, mono_ms)
+        return self.quality.judge(market, mono_ms, wall_ms) if self.quality.is_on else None
 
     def _judge(
         self,
@@ -157,29 +158,51 @@ class Detector:
         wall_ms: int,
     ) -> Signal | str:
         config, coin = self.config, market.coin
+        bbo = market.bbo
+        assert bbo is not None
+        assert bbo.bid is not None
+        assert bbo.ask is not None
         assert market.bbo_recv_ms is not None
         assert market.ctx_recv_ms is not None
         bbo_age, ctx_age = mono_ms - market.bbo_recv_ms, mono_ms - market.ctx_recv_ms
-        if bbo_age > config.max_bbo_age_ms:
+        if 0 < config.max_bbo_age_ms < bbo_age:
             return "stale_bbo"
         if ctx_age > config.max_ctx_age_ms:
             return "stale_reference"
-        memory = self._memory.setdefault(coin, _Memory())
-        if config.direction and is_against_move(side, market.reference_move):
-            return "direction"
-        if config.dedup and is_repeat(side, reference, memory.last_reference):
-            return "dedup"
-        px = self._limit_price(market.spec, side, level.px, reference, cost)
+        memory = self.filters.memory(coin)
         factor = liquidity_factor(level.px * level.sz, config.min_book_notional_usd, config.normal_book_notional_usd)
+        edge = edge_bps(side, level.px, reference)
+        seen = Dislocation(
+            side=side,
+            bid_px=bbo.bid.px,
+            ask_px=bbo.ask.px,
+            reference_px=reference,
+            edge_bps=edge,
+            cost_bps=cost,
+            depth=factor,
+            mono_ms=mono_ms,
+            wall_ms=wall_ms,
+            ctx_age_ms=ctx_age,
+            max_ctx_age_ms=config.max_ctx_age_ms,
+            reference_move=market.reference_move,
+            reference_run=market.reference_run,
+            reference_was=market.reference_was,
+            reference_moved_ms=market.reference_moved_ms,
+            last_signal_px=memory.last_reference.get(side),
+            touch_since_ms=memory.touch_since_ms.get(side),
+            mean_spread_bps=self.filters.mean_spread(memory),
+            mean_gap_bps=self.filters.mean_gap(memory),
+        )
+        rejecting = self.filters.first_to_reject(seen)
+        if rejecting is not None:
+            return rejecting.value
+        px = self._limit_price(market.spec, side, level.px, reference, cost)
         sz = self._size(market.spec, level, factor, px, reference)
         if isinstance(sz, str):
             return sz
-        last_reference = memory.last_reference.get(side)
         memory.last_reference[side] = reference
         self._sequence += 1
-        edge = edge_bps(side, level.px, reference)
         fee = self.taker_fee_bps[coin]
-        assert market.bbo is not None
         return Signal(
             id=f"{self._run_tag}-{self._sequence}",
             spec=market.spec,
@@ -195,13 +218,14 @@ class Detector:
             slippage_bps=config.slippage_bps,
             min_edge_bps=config.min_edge_bps,
             liquidity_factor=factor,
-            bbo=market.bbo,
+            bbo=bbo,
             bbo_age_ms=bbo_age,
             ctx_age_ms=ctx_age,
             detected_wall_ms=wall_ms,
             detected_mono_ms=mono_ms,
             reference_move=market.reference_move,
-            last_reference_px=last_reference,
+            last_reference_px=seen.last_signal_px,
+            dislocation=seen,
         )
 
     def _limit_price(self, spec: MarketSpec, side: OrderSide, touch: Decimal, reference: Decimal, cost: Decimal) -> Decimal:

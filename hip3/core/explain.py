@@ -14,6 +14,7 @@ from attrs import define, evolve, frozen
 from hip3.core.causes import Cause, Safety
 from hip3.core.detector import DetectorConfig, Signal
 from hip3.core.events import AssetCtx, Bbo
+from hip3.core.filters import rules
 from hip3.core.gates import GATES, EntryView, Refusal, Verdict, exposed_coins, exposure_usd, mark_of
 from hip3.core.ledger import Ledger, TrackedOrder
 from hip3.core.market import MarketState, missing_market_data
@@ -88,8 +89,18 @@ def filter_trail(signal: Signal, config: DetectorConfig) -> tuple[FilterStep, ..
         FilterStep("edge", True, signal.edge_bps < signal.cost_bps, edge),
         _age("stale_bbo", signal.bbo_age_ms, config.max_bbo_age_ms),
         _age("stale_reference", signal.ctx_age_ms, config.max_ctx_age_ms),
+        *_filters(signal, config),
         FilterStep("size", True, signal.sz <= 0, size),
     )
+
+
+def _filters(signal: Signal, config: DetectorConfig) -> Iterable[FilterStep]:
+    """The filters of DET-4, those that are off included: what they would say is of use too (LESSONS 28)."""
+    seen = signal.dislocation
+    if seen is None:
+        return
+    for rule in rules(config.filters, dedup=config.dedup, direction=config.direction):
+        yield FilterStep(rule.name.value, rule.on, rule.rejects(seen), rule.inputs(seen))
 
 
 def _age(name: str, age_ms: int, most_ms: int) -> FilterStep:

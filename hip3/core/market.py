@@ -15,7 +15,10 @@ from hip3.core.ids import MarketSpec, OrderSide
 
 
 class Reference(enum.Enum):
-    """What quotes are compared with. ORACLE is the strategy's; the others serve recordings that have no oracle."""
+    """What quotes are compared with. ORACLE is the strategy's; the others serve recordings that have no oracle.
+
+    MID is what quotes were, not what they ought to be.
+    """
 
     ORACLE = "oracle"
     MARK = "mark"
@@ -35,13 +38,33 @@ class MarketState:
     reference_px: Decimal | None = None
     reference_move: int = 0
     """Direction of the reference's last change: +1 up, -1 down, 0 not yet seen to move."""
+    reference_run: int = 0
+    """How many changes in a row went that way, as far as they were seen on this connection."""
+    reference_was: Decimal | None = None
+    """The reference before its last change; None where that change was not seen to happen on this connection."""
+    reference_moved_ms: int | None = None
+    """When that change was received; None likewise."""
     acked: set[str] = field(factory=set)
     """Subscription kinds that the venue has acknowledged since the last connect."""
     bbo_count: int = 0
+    connects: int = 0
+    """Counts connections: what was remembered of an earlier one does not hold on this one."""
+    oi_cap_usd: Decimal | None = None
+    """The venue's cap of the open interest in USD; None where it states none."""
+    halted: bool = False
+    """The venue's metadata say that the market does not trade."""
 
     @property
     def coin(self) -> str:
         return self.spec.key.coin
+
+    @property
+    def both_px(self) -> tuple[Decimal, Decimal] | None:
+        """Best bid and best ask; None while a side is missing."""
+        bbo = self.bbo
+        if bbo is None or bbo.bid is None or bbo.ask is None:
+            return None
+        return bbo.bid.px, bbo.ask.px
 
     def on_bbo(self, bbo: Bbo, now_ms: int) -> None:
         self.bbo = bbo
@@ -49,6 +72,7 @@ class MarketState:
         self.bbo_count += 1
 
     def on_ctx(self, ctx: AssetCtx, now_ms: int) -> None:
+        first = self.ctx is None  # of this connection: what changed since the last one, changed at an unknown time
         self.ctx = ctx
         self.ctx_recv_ms = now_ms
         px = self._reference_of(ctx)
@@ -56,8 +80,16 @@ class MarketState:
             self.reference_px = None  # the last one would pass for as young as this context
             return
         if self.reference_px is not None and px != self.reference_px:
-            self.reference_move = 1 if px > self.reference_px else -1
+            self._move(self.reference_px, px, None if first else now_ms)
         self.reference_px = px
+
+    def _move(self, was: Decimal, px: Decimal, seen_ms: int | None) -> None:
+        move = 1 if px > was else -1
+        known = 0 if move != self.reference_move else self.reference_run
+        self.reference_move = move
+        self.reference_run = 0 if seen_ms is None else known + 1
+        self.reference_was = None if seen_ms is None else was
+        self.reference_moved_ms = seen_ms
 
     def _reference_of(self, ctx: AssetCtx) -> Decimal | None:
         if self.reference is Reference.ORACLE:
@@ -65,7 +97,11 @@ class MarketState:
         return ctx.mark_px if self.reference is Reference.MARK else ctx.mid_px
 
     def on_connect(self) -> None:
-        """A new connection starts from nothing: no ack, no age."""
+        """A new connection starts from nothing: no ack, no age, no move seen."""
+        self.connects += 1
+        self.reference_run = 0
+        self.reference_was = None
+        self.reference_moved_ms = None
         self.acked.clear()
         self.bbo = None
         self.ctx = None
@@ -94,7 +130,10 @@ class MarketState:
 
 
 def missing_market_data(state: MarketState, now_ms: int, max_bbo_age_ms: int, max_ctx_age_ms: int) -> str | None:
-    """READY-MD of one market (MD-2): None where it is ready, else the first thing that is missing."""
+    """READY-MD of one market (MD-2): None where it is ready, else the first thing that is missing.
+
+    `max_bbo_age_ms` 0 is no limit: a quiet book is not sent again while nothing changes (PROTOCOL 2.3).
+    """
     for kind in ("bbo", "activeAssetCtx"):
         if kind not in state.acked:
             return f"no ack of {kind}"
@@ -102,7 +141,7 @@ def missing_market_data(state: MarketState, now_ms: int, max_bbo_age_ms: int, ma
         return "no BBO yet"
     if state.bbo.bid is None or state.bbo.ask is None:
         return "one-sided book"
-    if now_ms - state.bbo_recv_ms > max_bbo_age_ms:
+    if 0 < max_bbo_age_ms < now_ms - state.bbo_recv_ms:
         return f"BBO is {now_ms - state.bbo_recv_ms} ms old"
     if state.ctx is None or state.ctx_recv_ms is None or state.reference_px is None:
         return f"no {state.reference.value} price yet"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from hip3.core import units
 from hip3.core.ids import MarketSpec
@@ -17,7 +17,7 @@ from hip3.settings.schema import Settings
 from hip3.venue.hyperliquid import info
 from hip3.venue.hyperliquid.errors import MetadataError, WireError
 from hip3.venue.hyperliquid.fees import taker_rate
-from hip3.venue.hyperliquid.metadata import require_market, resolve_markets
+from hip3.venue.hyperliquid.metadata import open_interest_caps, require_market, resolve_markets
 from hip3.venue.hyperliquid.parse import (
     parse_exchange_status,
     parse_extra_agents,
@@ -46,6 +46,8 @@ class VenueFacts:
     budget_used: int
     budget_cap: int
     warnings: tuple[str, ...]
+    oi_caps_usd: dict[str, Decimal] = field(factory=dict)
+    """Cap of the open interest by coin, of those that have one."""
 
     @property
     def dexes(self) -> tuple[str, ...]:
@@ -58,10 +60,11 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
     answers = await _ask(rest, _questions(settings, user, signer))
     try:
         specs = _markets(answers, settings)
+        caps = open_interest_caps(answers.of("dexs"))
         status = parse_exchange_status(answers.of("status"))
         if user is None:
             configured = dict.fromkeys(specs, settings.detector.taker_fee_bps)
-            return VenueFacts(specs, configured, "configured", status.time_ms, 0, 0, ())
+            return VenueFacts(specs, configured, "configured", status.time_ms, 0, 0, (), caps)
         warnings = _check_agent(answers, user, signer, status.time_ms) if signer is not None else []
         fees, source = _fees(answers, settings, specs)
         rate = parse_rate_limit(answers.of("rate"))
@@ -71,7 +74,7 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
         raise PreflightRefused(f"an answer could not be read: {e}. Nothing was started.") from e
     except MetadataError as e:
         raise PreflightRefused(str(e)) from e
-    return VenueFacts(specs, fees, source, status.time_ms, rate.used, rate.cap, tuple(warnings))
+    return VenueFacts(specs, fees, source, status.time_ms, rate.used, rate.cap, tuple(warnings), caps)
 
 
 @frozen

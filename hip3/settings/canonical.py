@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from hip3.settings.schema import KEY_SOURCES, Settings
+from hip3.settings.structure import sections
 
 _TAGS: dict[type, str] = {cls: tag for tag, cls in KEY_SOURCES.items()}
 
@@ -38,11 +39,24 @@ def to_toml(settings: Settings) -> str:
     top = {name: value for name, value in data.items() if not isinstance(value, dict | list)}
     blocks = [_lines(top)]
     blocks += [f"[[markets]]\n{_lines(market)}" for market in data["markets"]]
-    for name, section in data.items():
-        body = _lines(section) if isinstance(section, dict) else ""
+    for name, cls in sections():
+        body = _lines(_own(_section(data, name), cls))
         if body:
             blocks.append(f"[{name}]\n{body}")
     return "\n".join(blocks)
+
+
+def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """The table of a dotted name; empty where the section is not there."""
+    for part in name.split("."):
+        data = data[part] or {}
+    return data
+
+
+def _own(section: dict[str, Any], cls: type) -> dict[str, Any]:
+    """The keys of a section without the sections within it."""
+    inner = {name for name, _ in sections(cls)}
+    return {name: value for name, value in section.items() if name not in inner}
 
 
 def _plain(value: object) -> object:

@@ -18,6 +18,7 @@ import attrs
 from attrs import frozen
 from eth_utils.address import is_checksum_address
 
+from hip3.core.windows import parse_window
 from hip3.settings.errors import NotAllowed
 
 KIND = "hip3.kind"
@@ -212,6 +213,25 @@ class TextList:
         if len(set(items)) != len(items):
             raise NotAllowed(self.allowed)
         return items
+
+
+@frozen
+class Windows:
+    """A list of windows of the week in UTC; kept as written."""
+
+    @property
+    def allowed(self) -> str:
+        return 'a list of windows in UTC, such as "13:30-20:00", "Mon-Fri 13:30-20:00" or "Fri 22:00-02:00"'
+
+    def parse(self, raw: object) -> tuple[str, ...]:
+        if not isinstance(raw, list | tuple) or not raw or not all(isinstance(each, str) for each in raw):
+            raise NotAllowed(self.allowed)
+        try:
+            for each in raw:
+                parse_window(each)
+        except ValueError as e:
+            raise NotAllowed(f"{self.allowed}; {e}") from None
+        return tuple(raw)
 
 
 def _validator(kind: Kind, *, optional: bool) -> Callable[[Any, attrs.Attribute[Any], Any], None]:

@@ -7,6 +7,7 @@ know nothing of each other. A number of the venue is compared where it is known,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from urllib.parse import urlsplit
 
 from hip3.core.detector import CAP_HEADROOM, VENUE_MIN_NOTIONAL_USD
@@ -172,18 +173,31 @@ def numbers_are_in_order(settings: Settings) -> Found:
         yield _ordered("detector.min_book_notional_usd", thin, "detector.normal_book_notional_usd", normal, "below")
 
 
-def exit_rules_have_an_effect(settings: Settings) -> Found:
-    """EXIT-2: a minimum holding time without a rule that waits for it, or one that the time stop forestalls."""
-    p = settings.position
-    rules = (p.exit_threshold_bps, p.take_profit_bps, p.edge_evaporation_bps, p.oracle_reversal_bps)
-    if p.min_holding_ms and all(rule is None for rule in rules):
-        remedy = (
-            "has no effect without exit_threshold_bps, take_profit_bps, edge_evaporation_bps or oracle_reversal_bps; "
-            "set one of them or remove this"
-        )
-        yield _contradiction("position.min_holding_ms", p.min_holding_ms, remedy, "position")
-    elif p.min_holding_ms >= p.time_stop_ms:
-        yield _ordered("position.min_holding_ms", p.min_holding_ms, "position.time_stop_ms", p.time_stop_ms, "below")
+_COMPANIONS = (
+    ("filters.adaptive_ewma_ms", 60_000, "filters.adaptive_spread_multiple"),
+    ("filters.baseline_warmup_ms", 60_000, "filters.baseline_ewma_ms"),
+    ("quality.bbo_age_cooldown_ms", 0, "max_bbo_age_ms"),
+    ("quality.time_back_cooldown_ms", 0, "quality.time_back_ms"),
+    ("quality.mark_mid_cooldown_ms", 0, "quality.mark_mid_bps"),
+    ("quality.spread_shock_ewma_ms", 60_000, "quality.spread_shock_multiple"),
+    ("quality.spread_shock_cooldown_ms", 0, "quality.spread_shock_multiple"),
+    ("quality.oi_cap_cooldown_ms", 0, "quality.oi_cap_share"),
+    ("quality.halted_cooldown_ms", 0, "quality.halted"),
+    ("quality.blackout_cooldown_ms", 0, "quality.blackout_windows"),
+)
+"""Keys of `[detector]` that mean something only while another one is on: key, default, the other."""
+
+
+def filters_are_complete(settings: Settings) -> Found:
+    """A number of a filter or gate that is off has no effect; a window must not end before it begins."""
+    for key, default, needed in _COMPANIONS:
+        value = attrgetter(key)(settings.detector)
+        if value != default and not attrgetter(needed)(settings.detector):
+            remedy = f"has no effect while detector.{needed} is off; switch that on or remove this"
+            yield _contradiction(f"detector.{key}", value, remedy, f"detector.{needed}")
+    low, high = settings.detector.filters.quote_lag_min_ms, settings.detector.filters.quote_lag_max_ms
+    if 0 < high < low:
+        yield _ordered("detector.filters.quote_lag_min_ms", low, "detector.filters.quote_lag_max_ms", high, "at most")
 
 
 def paper_stays_on_paper(settings: Settings) -> Found:
@@ -271,7 +285,7 @@ RULES: tuple[Callable[[Settings], Found], ...] = (
     caps_allow_an_order,
     executor_cap_is_smallest,
     numbers_are_in_order,
-    exit_rules_have_an_effect,
+    filters_are_complete,
     paper_stays_on_paper,
     replay_is_complete,
     agent_is_not_the_account,

@@ -15,7 +15,7 @@ import attrs
 from attrs import frozen
 
 from hip3.core.ids import MarketKey
-from hip3.settings.fields import Address, Choice, Flag, Number, Text, TextList, Url, Whole, setting
+from hip3.settings.fields import Address, Choice, Flag, Number, Text, TextList, Url, Whole, Windows, setting
 from hip3.venue.hyperliquid.endpoints import Network
 
 COIN = Text(
@@ -69,6 +69,10 @@ def _whole(default: int | None, *, low: int = 1, high: int | None = None) -> Any
 
 def _usd(default: str | None, *, low: str = "0", above_low: bool = True) -> Any:
     return setting(Number(Decimal(low), None, above_low), default=None if default is None else Decimal(default))
+
+
+def _multiple(default: str) -> Any:
+    return setting(Number(Decimal(0)), default=Decimal(default))
 
 
 def _bps(default: str | None, *, above_low: bool = False) -> Any:
@@ -146,8 +150,50 @@ class Safety:
 
 
 @frozen(kw_only=True)
+class FilterKeys:
+    """`[detector.filters]`: filters of the detector besides dedup and direction, each off at 0 or not set (DET-4)."""
+
+    min_oracle_move_bps: Decimal = _bps("0")
+    min_oracle_run: int = _whole(0, low=0)
+    quote_lag_min_ms: int = _whole(0, low=0)
+    quote_lag_max_ms: int = _whole(0, low=0)
+    max_spread_bps: Decimal = _bps("0")
+    adaptive_spread_multiple: Decimal = _multiple("0")
+    adaptive_ewma_ms: int = _whole(60_000)
+    """Twenty times the half-life of a real edge, 1 to 3 s (LESSONS 26): it hardly moves the mean that it is judged by."""
+    baseline_ewma_ms: int = _whole(0, low=0)
+    baseline_warmup_ms: int = _whole(60_000, low=0)
+    """As `adaptive_ewma_ms`."""
+    session_windows: tuple[str, ...] | None = setting(Windows(), default=None)
+    min_confidence: Decimal = setting(Number(Decimal(0), Decimal(1)), default=Decimal(0))
+
+
+@frozen(kw_only=True)
+class QualityKeys:
+    """`[detector.quality]`: gates on the quality of a market's data, each off at 0, false or not set (DET-6)."""
+
+    bbo_age_cooldown_ms: int = _whole(0, low=0)
+    ctx_age_cooldown_ms: int = _whole(0, low=0)
+    time_back_ms: int = _whole(0, low=0)
+    time_back_cooldown_ms: int = _whole(0, low=0)
+    mark_mid_bps: Decimal = _bps("0")
+    mark_mid_cooldown_ms: int = _whole(0, low=0)
+    spread_shock_multiple: Decimal = _multiple("0")
+    spread_shock_ewma_ms: int = _whole(60_000)
+    """As `adaptive_ewma_ms`."""
+    spread_shock_cooldown_ms: int = _whole(0, low=0)
+    oi_cap_share: Decimal = setting(Number(Decimal(0), Decimal(1)), default=Decimal(0))
+    oi_cap_cooldown_ms: int = _whole(0, low=0)
+    halted: bool = setting(Flag(), default=True)
+    """On: the venue refuses orders there, and asking costs one look at a flag."""
+    halted_cooldown_ms: int = _whole(0, low=0)
+    blackout_windows: tuple[str, ...] | None = setting(Windows(), default=None)
+    blackout_cooldown_ms: int = _whole(0, low=0)
+
+
+@frozen(kw_only=True)
 class Detector:
-    """`[detector]`: the oracle-dislocation taker (DET-1 to DET-4)."""
+    """`[detector]`: the oracle-dislocation taker (DET-1 to DET-6)."""
 
     taker_fee_bps: Decimal = _bps("4")
     """Used only until the account's real fee is read (DET-2)."""
@@ -160,12 +206,14 @@ class Detector:
     min_book_notional_usd: Decimal = _usd("500", above_low=False)
     normal_book_notional_usd: Decimal = _usd("5000")
     reference: Reference = setting(Choice(Reference), default=Reference.ORACLE)
-    max_bbo_age_ms: int = _whole(10_000)
-    """A quote comes when it changes (PROTOCOL 2.3), so an old one may still hold; 10 s is MD-2's limit."""
+    max_bbo_age_ms: int = _whole(10_000, low=0)
+    """0 is no limit. A quote comes when it changes (PROTOCOL 2.3), so an old one may still hold; 10 s is MD-2's limit."""
     max_ctx_age_ms: int = _whole(3000)
     """The context comes about once a second even when nothing changes (PROTOCOL 2.3): three were missed."""
     dedup: bool = setting(Flag(), default=True)
     direction: bool = setting(Flag(), default=True)
+    filters: FilterKeys = attrs.field(factory=FilterKeys)
+    quality: QualityKeys = attrs.field(factory=QualityKeys)
 
 
 @frozen(kw_only=True)

@@ -15,7 +15,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from hip3.settings.errors import NotAllowed, Problem
 from hip3.settings.fields import KIND, Kind
-from hip3.settings.schema import KEY_SOURCES, LATER_SECTIONS, KeySource, Market, Settings
+from hip3.settings.schema import KEY_SOURCES, LATER_SECTIONS, Detector, KeySource, Market, Settings
 from hip3.settings.secrets import masked, shown
 
 Path = tuple[str | int, ...]
@@ -169,13 +169,22 @@ def _hook_of(attribute: attrs.Attribute[Any]) -> Callable[[object, Any], Any]:
         return _key_source
     if KIND in attribute.metadata:
         return _value(attribute.metadata[KIND])
-    return _table(section_class(attribute), attribute.name)
+    return _table(section_class(attribute), _SECTION_NAMES[section_class(attribute)])
 
 
 def section_class(attribute: attrs.Attribute[Any]) -> type:
     """The attrs class behind a section of Settings, `Paper | None` included."""
     candidates = [attribute.type, *getattr(attribute.type, "__args__", ())]
     return next(each for each in candidates if isinstance(each, type) and attrs.has(each))
+
+
+def sections(cls: type = Settings, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Dotted name and class of every section, a section within another one after it; `[[markets]]` is none."""
+    for attribute in attrs.fields(cls):
+        if KIND not in attribute.metadata and attribute.name not in ("markets", "key_source"):
+            own = section_class(attribute)
+            yield f"{prefix}{attribute.name}", own
+            yield from sections(own, f"{prefix}{attribute.name}.")
 
 
 def _class_hook(cls: type) -> Callable[[Mapping[str, Any], Any], Any]:
@@ -191,16 +200,15 @@ def _class_hook(cls: type) -> Callable[[Mapping[str, Any], Any], Any]:
 
 def _places() -> dict[str, set[str]]:
     places = {"at the top of the file, before the first [section]": {a.name for a in attrs.fields(Settings)}}
-    for attribute in attrs.fields(Settings):
-        if attribute.name == "markets":
-            places["in [[markets]]"] = {a.name for a in attrs.fields(Market)}
-        elif KIND not in attribute.metadata:
-            places[f"in [{attribute.name}]"] = {a.name for a in attrs.fields(section_class(attribute))}
+    places["in [[markets]]"] = {a.name for a in attrs.fields(Market)}
+    for name, cls in sections():
+        places[f"in [{name}]"] = {a.name for a in attrs.fields(cls)}
     return places
 
 
-for _cls in (Settings, Market, *KEY_SOURCES.values()):
+for _cls in (Settings, Market, Detector, *KEY_SOURCES.values()):
     attrs.resolve_types(_cls)
+_SECTION_NAMES = {cls: name for name, cls in sections()}
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
 _CONVERTER.register_structure_hook_factory(attrs.has, _class_hook)
 _PLACES = _places()

@@ -39,11 +39,14 @@ class MarketIngest:
     journal: Journal
     observing: bool = False
     """Nobody takes the signals; they are told and kept."""
+    on_connect: Callable[[], None] = lambda: None
+    """Called at the beginning of each session."""
     connected_ms: int | None = None
     """Monotonic time of the last connect; None while down."""
 
     def on_subscribing(self) -> None:
         self.connected_ms = self.clock.mono_ms()
+        self.on_connect()
         for market in self.markets.values():
             market.on_connect()
 

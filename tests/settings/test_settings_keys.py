@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hip3.settings import ConfigError, config_hash, from_text, plain, to_toml
 from hip3.settings.schema import KEY_SOURCES, Market, Settings
-from hip3.settings.structure import section_class, structure
+from hip3.settings.structure import sections, structure
 
 ACCOUNT = "0x" + "1a" * 20
 AGENT = "0x" + "2b" * 20
@@ -29,6 +29,11 @@ key_source = {{type = "env_var", var_name = "K"}}
 """
 KEYSTORE = TESTNET.replace('{type = "env_var", var_name = "K"}', '{type = "keystore", path = "a"}')
 MAINNET = TESTNET.replace("testnet", "mainnet") + "[safety]\nmainnet = true\n"
+FILTERS, QUALITY = PAPER + "[detector.filters]\n", PAPER + "[detector.quality]\n"
+ADAPTIVE, BASELINE = FILTERS + "adaptive_spread_multiple = 0.5\n", FILTERS + "baseline_ewma_ms = 60000\n"
+TIME_BACK, MARK_MID = QUALITY + "time_back_ms = 1\n", QUALITY + "mark_mid_bps = 50\n"
+SHOCK, OI_CAP = QUALITY + "spread_shock_multiple = 3\n", QUALITY + "oi_cap_share = 0.95\n"
+BLACKOUT = QUALITY + 'blackout_windows = ["22:00-02:00"]\n'
 
 # key, a file without it, the same file with another value of it
 CASES: dict[str, tuple[str, str]] = {
@@ -68,6 +73,32 @@ CASES: dict[str, tuple[str, str]] = {
     "detector.max_ctx_age_ms": (PAPER, PAPER + "[detector]\nmax_ctx_age_ms = 500\n"),
     "detector.dedup": (PAPER, PAPER + "[detector]\ndedup = false\n"),
     "detector.direction": (PAPER, PAPER + "[detector]\ndirection = false\n"),
+    "detector.filters.min_oracle_move_bps": (PAPER, FILTERS + "min_oracle_move_bps = 3\n"),
+    "detector.filters.min_oracle_run": (PAPER, FILTERS + "min_oracle_run = 2\n"),
+    "detector.filters.quote_lag_min_ms": (PAPER, FILTERS + "quote_lag_min_ms = 500\n"),
+    "detector.filters.quote_lag_max_ms": (PAPER, FILTERS + "quote_lag_max_ms = 3000\n"),
+    "detector.filters.max_spread_bps": (PAPER, FILTERS + "max_spread_bps = 20\n"),
+    "detector.filters.adaptive_spread_multiple": (PAPER, ADAPTIVE),
+    "detector.filters.adaptive_ewma_ms": (ADAPTIVE, ADAPTIVE + "adaptive_ewma_ms = 30000\n"),
+    "detector.filters.baseline_ewma_ms": (PAPER, BASELINE),
+    "detector.filters.baseline_warmup_ms": (BASELINE, BASELINE + "baseline_warmup_ms = 0\n"),
+    "detector.filters.session_windows": (PAPER, FILTERS + 'session_windows = ["Mon-Fri 13:30-20:00"]\n'),
+    "detector.filters.min_confidence": (PAPER, FILTERS + "min_confidence = 0.3\n"),
+    "detector.quality.bbo_age_cooldown_ms": (PAPER, QUALITY + "bbo_age_cooldown_ms = 1000\n"),
+    "detector.quality.ctx_age_cooldown_ms": (PAPER, QUALITY + "ctx_age_cooldown_ms = 1000\n"),
+    "detector.quality.time_back_ms": (PAPER, TIME_BACK),
+    "detector.quality.time_back_cooldown_ms": (TIME_BACK, TIME_BACK + "time_back_cooldown_ms = 1000\n"),
+    "detector.quality.mark_mid_bps": (PAPER, MARK_MID),
+    "detector.quality.mark_mid_cooldown_ms": (MARK_MID, MARK_MID + "mark_mid_cooldown_ms = 1000\n"),
+    "detector.quality.spread_shock_multiple": (PAPER, SHOCK),
+    "detector.quality.spread_shock_ewma_ms": (SHOCK, SHOCK + "spread_shock_ewma_ms = 30000\n"),
+    "detector.quality.spread_shock_cooldown_ms": (SHOCK, SHOCK + "spread_shock_cooldown_ms = 1000\n"),
+    "detector.quality.oi_cap_share": (PAPER, OI_CAP),
+    "detector.quality.oi_cap_cooldown_ms": (OI_CAP, OI_CAP + "oi_cap_cooldown_ms = 1000\n"),
+    "detector.quality.halted": (PAPER, QUALITY + "halted = false\n"),
+    "detector.quality.halted_cooldown_ms": (PAPER, QUALITY + "halted_cooldown_ms = 1000\n"),
+    "detector.quality.blackout_windows": (PAPER, BLACKOUT),
+    "detector.quality.blackout_cooldown_ms": (BLACKOUT, BLACKOUT + "blackout_cooldown_ms = 1000\n"),
     "limits.max_notional_per_market_usd": (PAPER, PAPER + "[limits]\nmax_notional_per_market_usd = 25\n"),
     "limits.max_notional_total_usd": (PAPER, PAPER + "[limits]\nmax_notional_total_usd = 25\n"),
     "position.time_stop_ms": (PAPER, PAPER + "[position]\ntime_stop_ms = 5000\n"),
@@ -129,10 +160,36 @@ WRONG = {
     "detector.min_book_notional_usd": "-0.01",
     "detector.normal_book_notional_usd": "0",
     "detector.reference": '"mid"',
-    "detector.max_bbo_age_ms": "0",
+    "detector.max_bbo_age_ms": "-1",
     "detector.max_ctx_age_ms": "3.0",
     "detector.dedup": "0",
     "detector.direction": '"off"',
+    "detector.filters.min_oracle_move_bps": "-1",
+    "detector.filters.min_oracle_run": "1.5",
+    "detector.filters.quote_lag_min_ms": "-1",
+    "detector.filters.quote_lag_max_ms": '"1 s"',
+    "detector.filters.max_spread_bps": "10000",
+    "detector.filters.adaptive_spread_multiple": "-0.5",
+    "detector.filters.adaptive_ewma_ms": "0",
+    "detector.filters.baseline_ewma_ms": "true",
+    "detector.filters.baseline_warmup_ms": "-1",
+    "detector.filters.session_windows": '["25:00-26:00"]',
+    "detector.filters.min_confidence": "1.1",
+    "detector.quality.bbo_age_cooldown_ms": "-1",
+    "detector.quality.ctx_age_cooldown_ms": "-1",
+    "detector.quality.time_back_ms": "-1",
+    "detector.quality.time_back_cooldown_ms": "0.5",
+    "detector.quality.mark_mid_bps": "-50",
+    "detector.quality.mark_mid_cooldown_ms": "-1",
+    "detector.quality.spread_shock_multiple": "nan",
+    "detector.quality.spread_shock_ewma_ms": "0",
+    "detector.quality.spread_shock_cooldown_ms": "-1",
+    "detector.quality.oi_cap_share": "95",
+    "detector.quality.oi_cap_cooldown_ms": "-1",
+    "detector.quality.halted": "1",
+    "detector.quality.halted_cooldown_ms": "-1",
+    "detector.quality.blackout_windows": '["22:00-22:00"]',
+    "detector.quality.blackout_cooldown_ms": "-1",
     "limits.max_notional_per_market_usd": '""',
     "limits.max_notional_total_usd": "false",
     "position.time_stop_ms": '"30000"',
@@ -173,13 +230,11 @@ WRONG = {
 def schema_keys() -> set[str]:
     """Dotted name of every key that a file may hold."""
     keys: set[str] = set()
-    for top in attrs.fields(Settings):
-        if top.name == "markets":
-            keys |= {"markets"} | {f"markets.{a.name}" for a in attrs.fields(Market)}
-        elif top.metadata:
-            keys.add(top.name)
-        else:
-            keys |= {f"{top.name}.{a.name}" for a in attrs.fields(section_class(top))}
+    keys |= {top.name for top in attrs.fields(Settings) if top.metadata}
+    keys |= {"markets"} | {f"markets.{a.name}" for a in attrs.fields(Market)}
+    for name, cls in sections():
+        inner = {other for other, _ in sections(cls)}
+        keys |= {f"{name}.{a.name}" for a in attrs.fields(cls) if a.name not in inner}
     for source in KEY_SOURCES.values():
         keys |= {f"signer.key_source.{a.name}" for a in attrs.fields(source)}
     return keys
@@ -225,7 +280,7 @@ def test_settings_wrong_value_names_path_and_what_is_allowed(key: str) -> None:
 def test_settings_wrong_value_is_refused_in_code_too(key: str) -> None:
     """CFG-2: Settings built in code obey the limits of the file, so no test or caller runs with an illegal value."""
     section, _, name = key.rpartition(".")
-    cls = Settings if not section else section_class(getattr(attrs.fields(Settings), section))
+    cls = Settings if not section else dict(sections())[section]
     with pytest.raises(ValueError, match=f"^{name}: "):
         cls(**{name: object()})
 

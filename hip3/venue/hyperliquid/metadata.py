@@ -36,6 +36,7 @@ UNKNOWN_COLLATERAL = -1
 class _Dex(Struct, gc=False, rename="camel"):
     name: str
     deployer_fee_scale: Decimal | None = None
+    asset_to_streaming_oi_cap: list[tuple[str, Decimal]] = []
 
 
 class _Market(Struct, gc=False, rename="camel"):
@@ -81,6 +82,18 @@ def resolve_markets(perp_dexs: object, metas: Mapping[str, object]) -> dict[str,
         else:
             raise MetadataError(f"dex {name!r} is not listed by the venue; it lists {', '.join(indices) or 'none'}")
     return specs
+
+
+def open_interest_caps(perp_dexs: object) -> dict[str, Decimal]:
+    """The venue's cap of the open interest in USD by coin, out of the answer to `perpDexs`; a coin without one is absent.
+
+    By name, for the list is alphabetical (PROTOCOL 1.2). Raises MetadataError for an answer that cannot be read.
+    """
+    dexs = _read("perpDexs", perp_dexs, list[_Dex | None])
+    try:
+        return {coin: number(cap) for dex in dexs if dex for coin, cap in dex.asset_to_streaming_oi_cap}
+    except ValueError as e:
+        raise MetadataError(f"open-interest caps in perpDexs: {e}") from None
 
 
 def _add(specs: dict[str, MarketSpec], dex: str, meta: _Meta, *, base: int, dex_scale: Decimal | None) -> None:
