@@ -173,6 +173,20 @@ def numbers_are_in_order(settings: Settings) -> Found:
         yield _ordered("detector.min_book_notional_usd", thin, "detector.normal_book_notional_usd", normal, "below")
 
 
+def exit_rules_have_an_effect(settings: Settings) -> Found:
+    """EXIT-2: a minimum holding time without a rule that waits for it, or one that the time stop forestalls."""
+    p = settings.position
+    rules = (p.exit_threshold_bps, p.take_profit_bps, p.edge_evaporation_bps, p.oracle_reversal_bps)
+    if p.min_holding_ms and all(rule is None for rule in rules):
+        remedy = (
+            "has no effect without exit_threshold_bps, take_profit_bps, edge_evaporation_bps or oracle_reversal_bps; "
+            "set one of them or remove this"
+        )
+        yield _contradiction("position.min_holding_ms", p.min_holding_ms, remedy, "position")
+    elif p.min_holding_ms >= p.time_stop_ms:
+        yield _ordered("position.min_holding_ms", p.min_holding_ms, "position.time_stop_ms", p.time_stop_ms, "below")
+
+
 _COMPANIONS = (
     ("filters.adaptive_ewma_ms", 60_000, "filters.adaptive_spread_multiple"),
     ("filters.baseline_warmup_ms", 60_000, "filters.baseline_ewma_ms"),
@@ -285,6 +299,7 @@ RULES: tuple[Callable[[Settings], Found], ...] = (
     caps_allow_an_order,
     executor_cap_is_smallest,
     numbers_are_in_order,
+    exit_rules_have_an_effect,
     filters_are_complete,
     paper_stays_on_paper,
     replay_is_complete,
