@@ -269,7 +269,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
         market_link=Link(
             "market",
             io.dial,
-            [s for coin in markets for s in (subscriptions.bbo(coin), subscriptions.active_asset_ctx(coin))],
+            [s for coin in markets for s in subscriptions.market_data(coin, depth=settings.detector.depth)],
             ingest,
             clock=io.clock,
             rng=io.rng,

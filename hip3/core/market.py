@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from attrs import define, field
 
-from hip3.core.events import AssetCtx, Bbo
+from hip3.core.events import AssetCtx, Bbo, Book
 from hip3.core.ids import MarketSpec, OrderSide
 
 
@@ -33,6 +33,8 @@ class MarketState:
     reference: Reference = Reference.ORACLE
     bbo: Bbo | None = None
     bbo_recv_ms: int | None = None
+    book: Book | None = None
+    """Depth, where it is subscribed."""
     ctx: AssetCtx | None = None
     ctx_recv_ms: int | None = None
     reference_px: Decimal | None = None
@@ -71,6 +73,17 @@ class MarketState:
         self.bbo_recv_ms = now_ms
         self.bbo_count += 1
 
+    def on_book(self, book: Book, now_ms: int) -> None:
+        """Depth: its best levels are the quote of its time, which is newer than a BBO that has not changed since (MD-1).
+
+        A book older than the BBO, by the venue's clock, says nothing about the quote: the channels have their own cadence.
+        """
+        self.book = book
+        if self.bbo is None or book.time_ms >= self.bbo.time_ms:
+            bid, ask = book.bids[0] if book.bids else None, book.asks[0] if book.asks else None
+            self.bbo = Bbo(book.coin, book.time_ms, bid, ask)
+            self.bbo_recv_ms = now_ms
+
     def on_ctx(self, ctx: AssetCtx, now_ms: int) -> None:
         first = self.ctx is None  # of this connection: what changed since the last one, changed at an unknown time
         self.ctx = ctx
@@ -104,6 +117,7 @@ class MarketState:
         self.reference_moved_ms = None
         self.acked.clear()
         self.bbo = None
+        self.book = None
         self.ctx = None
         self.bbo_recv_ms = None
         self.ctx_recv_ms = None

@@ -210,6 +210,8 @@ class Detector:
     """0 is no limit. A quote comes when it changes (PROTOCOL 2.3), so an old one may still hold; 10 s is MD-2's limit."""
     max_ctx_age_ms: int = _whole(3000)
     """The context comes about once a second even when nothing changes (PROTOCOL 2.3): three were missed."""
+    depth: bool = setting(Flag(), default=False)
+    """`l2Book` besides `bbo`: a quiet quote is confirmed every 0.55 s (PROTOCOL 2.3), at a frame each."""
     dedup: bool = setting(Flag(), default=True)
     direction: bool = setting(Flag(), default=True)
     filters: FilterKeys = attrs.field(factory=FilterKeys)

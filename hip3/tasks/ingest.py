@@ -12,6 +12,7 @@ from hip3.core.detector import Detector, Signal
 from hip3.core.events import (
     AssetCtx,
     Bbo,
+    Book,
     ChannelError,
     OrderUpdates,
     PostResponse,
@@ -19,7 +20,8 @@ from hip3.core.events import (
     UserFills,
     VenueEvent,
 )
-from hip3.core.explain import as_dicts, filter_trail
+from hip3.core.explain import as_dicts
+from hip3.core.filter_trail import filter_trail
 from hip3.core.journal import Journal
 from hip3.core.market import MarketState
 from hip3.core.outlook import SignalBook, signal_fields
@@ -68,6 +70,11 @@ class MarketIngest:
             market = self.markets.get(event.coin)
             if market is not None:
                 market.on_ctx(event, recv_mono_ms)
+                self._evaluate(market, recv_mono_ms)
+        elif isinstance(event, Book):
+            market = self.markets.get(event.coin)
+            if market is not None:
+                market.on_book(event, recv_mono_ms)
                 self._evaluate(market, recv_mono_ms)
         elif isinstance(event, Subscribed) and event.coin is not None and event.coin in self.markets:
             self.markets[event.coin].acked.add(event.kind)

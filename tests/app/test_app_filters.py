@@ -231,3 +231,39 @@ async def test_a_filter_keeps_an_order_from_the_wire_and_lets_it_go_again(key: s
             assert trades or refused(world)[row.name] > 0
             if not trades and row.back_ms is not None:
                 await world.until(lambda: bool(entries(world)), (row.back_ms - row.by_ms) / 1000)
+
+
+@pytest.mark.parametrize("depth", [False, True])
+async def test_depth_keeps_a_quiet_quote_young(depth: bool) -> None:
+    """MD-1, LESSONS 24: a quote that has not changed for 4 s is too old where only changes are heard, young with depth."""
+    values = {"detector.depth": depth, "detector.max_bbo_age_ms": 1500}
+    async with open_world(bot_settings(values), dislocated(4).source(), config=FAST) as world:
+        await at(world, 4800)
+        assert bool(entries(world)) is depth
+        assert ("stale_bbo" in refused(world)) is not depth
+
+
+@pytest.mark.parametrize(("max_age_ms", "trades"), [(1500, False), (0, True)])
+async def test_the_age_of_a_quote_has_an_off_value(max_age_ms: int, trades: bool) -> None:
+    """DET-6, LESSONS 24: with 0 the quote of 4 s ago is traded, by the detector and by READY alike."""
+    settings = bot_settings({"detector.max_bbo_age_ms": max_age_ms})
+    async with open_world(settings, dislocated(4).source(), config=FAST) as world:
+        await at(world, 4800)
+        assert bool(entries(world)) is trades
+
+
+@pytest.mark.parametrize(
+    "values", [{"safety.startup_policy": "manual"}, {"mode": "observation"}], ids=["refused", "observed"]
+)
+async def test_the_edge_of_a_signal_is_followed_although_nobody_traded_it(values: Mapping[str, object]) -> None:
+    """DET-5: after 1, 3 and 5 s what is left of it is noted, for one that a gate refused and one that none was asked."""
+    script = dislocated(2).quote(4300, "601.9", "602.1")
+    async with open_world(bot_settings(values), script.source(), config=FAST) as world:
+        await at(world, 7300)
+        assert entries(world) == []
+        (signal,) = world.events("signal")
+        rows = [n.fields for n in world.events("follow_up")]
+        assert [(r["signal"], r["after_ms"]) for r in rows] == [(signal.fields["signal"], ms) for ms in (1000, 3000, 5000)]
+        edges = [D(str(r["edge_bps"])) for r in rows]
+        assert edges[0] == signal.fields["edge_bps"]
+        assert edges[1] < 0

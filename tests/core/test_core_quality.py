@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from hip3.core import quality as q
+from hip3.core.events import Book, Level
 from hip3.core.ids import MarketSpec
 from hip3.core.market import MarketState, missing_market_data
 from hip3.core.quality import Quality, QualityConfig, QualityGate
@@ -153,3 +154,21 @@ def test_an_age_without_limit_is_never_too_old() -> None:
     assert missing_market_data(state, 10**9, 10_000, 3000) == f"BBO is {10**9} ms old"
     state.bbo = None
     assert missing_market_data(state, 10**9, 0, 3000) == "no BBO yet"
+
+
+@pytest.mark.parametrize(("book_ms", "bid", "recv_ms"), [(99, "599.9", 0), (100, "599.8", 500), (101, "599.8", 500)])
+def test_depth_is_the_quote_of_its_time(book_ms: int, bid: str, recv_ms: int) -> None:
+    """MD-1: the latest by the venue's clock stands, with the age of its own receipt; an older book changes no quote."""
+    state = MarketState(SNDK)
+    state.on_bbo(bbo(SNDK.coin, "599.9", "600.1", time_ms=100), 0)
+    state.on_book(Book(SNDK.coin, book_ms, (Level(D("599.8"), D(1)),), (Level(D("600.2"), D(1)),)), 500)
+    assert state.book is not None
+    assert state.both_px is not None
+    assert (state.both_px[0], state.bbo_recv_ms) == (D(bid), recv_ms)
+
+
+def test_an_empty_side_of_the_depth_is_a_one_sided_quote() -> None:
+    """MD-1: nobody bids any more; the old bid does not stand on."""
+    state = market()
+    state.on_book(Book(SNDK.coin, MIDNIGHT + 1, (), (Level(D(601), D(1)),)), 500)
+    assert state.both_px is None

@@ -30,6 +30,11 @@ def l2_book(coin: str, *, fast: bool = True) -> Subscription:
     return {"type": "l2Book", "coin": coin, "fast": True} if fast else {"type": "l2Book", "coin": coin}
 
 
+def market_data(coin: str, *, depth: bool) -> list[Subscription]:
+    """What is listened to of one market: quotes and context, and depth where it is wanted (MD-1)."""
+    return [bbo(coin), active_asset_ctx(coin), *([l2_book(coin)] if depth else [])]
+
+
 def trades(coin: str) -> Subscription:
     """Public trades; the first message is a backfill of about 30."""
     return {"type": "trades", "coin": coin}
