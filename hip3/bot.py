@@ -11,7 +11,7 @@ import random
 from attrs import define, frozen
 
 from hip3.core.bookkeeper import Bookkeeper
-from hip3.core.budget import ActionBudget
+from hip3.core.budget import ActionBudget, TokenBucket
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
@@ -19,6 +19,7 @@ from hip3.core.execution import ExecutionEvent
 from hip3.core.exits import ExitRequest
 from hip3.core.explain import Witness
 from hip3.core.facts import Fact
+from hip3.core.fees import FeeCheck
 from hip3.core.gates import Caps
 from hip3.core.ids import CloidFactory
 from hip3.core.journal import Journal
@@ -37,7 +38,7 @@ from hip3.fsm.safety import SafetyMode
 from hip3.io.dial import Dial
 from hip3.io.link import Link, LinkLost, SharedLimits
 from hip3.io.rest import RestClient
-from hip3.ops.boot import VenueFacts
+from hip3.ops.boot import FROM_VENUE, VenueFacts
 from hip3.ops.detector_config import detector_config
 from hip3.ops.exit_config import exit_config, exit_rules, protection_config
 from hip3.settings.caps import effective_caps
@@ -238,7 +239,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
     exits: Mailbox[ExitRequest] = Mailbox(channels.EXITS)
     events: Mailbox[ExecutionEvent] = Mailbox(channels.EVENTS)
     nonces = NonceSource(io.clock.wall_ms)
-    detector = Detector(detector_config(settings), f"{now:x}", venue.taker_fee_bps)
+    detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
     observing = settings.mode is Mode.OBSERVATION or account is None
     ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, observing)
     late: list[Bot] = []  # callbacks of parts that exist before the whole does
@@ -263,7 +264,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
         safety=safety,
         tally=Tally(),
         limits=DailyLimits(settings.safety.max_daily_trades, settings.safety.auto_stop_loss_usd),
-        budget=ActionBudget(),
+        budget=ActionBudget(bucket=TokenBucket(settings.executor.actions_per_min)),
         nonces=nonces,
         cloids=CloidFactory(now),
         market_link=Link(
@@ -382,6 +383,7 @@ def _add_trader(
     )
     reconcile = Reconcile(
         rest=io.rest,
+        signer=account.signer,
         user=account.user,
         dexes=bot.venue.dexes,
         ledger=bot.ledger,
@@ -392,9 +394,21 @@ def _add_trader(
         budget=bot.budget,
         clock=io.clock,
         journal=journal,
+        on_doubt_that_stays=Severity.HALT if settings.safety.halt_on_retry_budget else Severity.SAFE,
     )
     position = PositionTask(
-        bookkeeper, facts, events, bot.ready, bot.tally, bell, ask, reconcile.read_soon, io.clock, journal, bot.on_ledger
+        bookkeeper,
+        facts,
+        events,
+        bot.ready,
+        bot.tally,
+        bell,
+        ask,
+        reconcile.read_soon,
+        io.clock,
+        journal,
+        FeeCheck(bot.detector.taker_fee_bps, is_stated=bot.venue.fee_source == FROM_VENUE),
+        bot.on_ledger,
     )
     risk = RiskTask(events, bot.limits, bot.safety, io.clock, journal)
     bot.trader = Trader(account, link, executor, position, reconcile, risk)

@@ -1,34 +1,94 @@
-"""The account's action budget at the venue (GATE-5): a fuel tank that trading volume refills (PROTOCOL 8).
+"""The account's action budget (GATE-5): a fuel tank at the venue that trading volume refills, and a pace of our own.
 
-`nRequestsUsed` may never exceed `nRequestsCap`, 10 000 plus one per USD traded. What is below the reserve is kept for
-cancels and flatten.
+`nRequestsUsed` may not exceed `nRequestsCap`, 10 000 plus one per USD traded (PROTOCOL 8). What is below the reserve is kept
+for cancels and flatten. Once the venue says that the tank is empty, one action per 11 s passes, and it is never an entry.
 """
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
 
 RESERVE = 200
 """Enough to cancel 100 resting orders and close 20 positions five times over; ours, the venue names none."""
+TRICKLE_MS = 11_100
+"""Gap at which the venue was seen to take single actions with the budget used up; 10 s are documented (PROTOCOL 8)."""
+MINUTE_MS = 60_000
+
+
+@define
+class TokenBucket:
+    """A minute's worth of actions, refilled evenly. Cancels and closes draw on it and are never refused (GATE-4).
+
+    Counted in sixty-thousandths of an action, of which `per_min` come back each millisecond: no fraction is lost.
+    """
+
+    per_min: int
+    _level: int = field(init=False)
+    _at_ms: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._level = self.per_min * MINUTE_MS
+
+    def left(self, now_ms: int) -> int:
+        """Whole actions that may go now; negative where exits took more than there was. `now_ms` is monotonic."""
+        passed = 0 if self._at_ms is None else now_ms - self._at_ms
+        self._level = min(self.per_min * MINUTE_MS, self._level + passed * self.per_min)
+        self._at_ms = now_ms
+        return self._level // MINUTE_MS
+
+    def spend(self, items: int, now_ms: int) -> None:
+        self.left(now_ms)
+        self._level -= items * MINUTE_MS
 
 
 @define
 class ActionBudget:
-    """The gauge: the venue's last answer, less what went out since. Unknown (no answer yet) counts as empty."""
+    """The gauge: the venue's last answer, less what went out since. Unknown (no answer yet) counts as empty.
+
+    All times are monotonic.
+    """
 
     cap: int | None = None
     used: int = 0
     since: int = 0
+    bucket: TokenBucket | None = None
+    next_action_ms: int | None = None
+    """The venue said that the budget is used up: when the next action may go. None while it does not say so."""
 
     def read(self, used: int, cap: int) -> None:
-        """Takes the venue's own count, which includes what went out before."""
+        """Takes the venue's own count, which includes what went out before; room in it ends the exhaustion."""
         self.cap, self.used, self.since = cap, used, 0
+        if used < cap:
+            self.next_action_ms = None
 
-    def spend(self, items: int) -> None:
-        """Each order and each cancel of an action counts one, failing ones included (PROTOCOL 8)."""
+    def refused(self, now_ms: int) -> bool:
+        """The venue refused an action for want of budget. True where this is news."""
+        is_news = self.next_action_ms is None
+        self.next_action_ms = now_ms + TRICKLE_MS
+        return is_news
+
+    def spend(self, items: int, now_ms: int) -> None:
+        """One action leaves. Each order and each cancel of it counts one, failing ones included (PROTOCOL 8)."""
         self.since += items
+        if self.bucket is not None:
+            self.bucket.spend(items, now_ms)
+        if self.next_action_ms is not None:
+            self.next_action_ms = now_ms + TRICKLE_MS
+
+    @property
+    def is_exhausted(self) -> bool:
+        """The venue said so, and has not said otherwise since."""
+        return self.next_action_ms is not None
+
+    def holds(self, now_ms: int) -> bool:
+        """True while no action at all may go."""
+        return self.next_action_ms is not None and now_ms < self.next_action_ms
 
     @property
     def left(self) -> int:
-        """Entries that may still go out before the reserve is touched."""
-        return 0 if self.cap is None else self.cap - self.used - self.since - RESERVE
+        """Actions at the venue before the reserve is touched."""
+        return 0 if self.cap is None or self.is_exhausted else self.cap - self.used - self.since - RESERVE
+
+    def entries_left(self, now_ms: int) -> int:
+        """Entries that may go now: by the venue's budget and by our own pace."""
+        return self.left if self.bucket is None else min(self.left, self.bucket.left(now_ms))

@@ -158,6 +158,21 @@ def slippage_bps(config: ExitConfig, attempt: int) -> Decimal:
     return min(config.slippage_cap_bps, config.slippage_bps + config.slippage_step_bps * (attempt - 1))
 
 
+AT_ONCE = 3
+FIRST_PAUSE_MS = 250
+LONGEST_PAUSE_MS = 5_000
+"""These three are ours. At one close in 5 s an account's 10 000 actions (PROTOCOL 8) last for half a day."""
+
+
+def pause_ms(attempts: int) -> int:
+    """How long to wait after `attempts` closes, of which the last got nothing, before the next is placed.
+
+    The first three go at once: a book that moved is met by a fresh price. Then the pause doubles: where nobody quotes, two
+    and a half closes a second would use up the account's actions in an hour and leave none to close with.
+    """
+    return 0 if attempts < AT_ONCE else min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS << min(attempts - AT_ONCE, 10))
+
+
 def closing_price(spec: MarketSpec, side: OrderSide, touch: Decimal, config: ExitConfig, attempt: int) -> Decimal:
     """A legal limit beyond the touched level by the attempt's slippage, so that an IOC fills through a moving book."""
     bound = touch * (1 + slippage_bps(config, attempt) / units.BPS * side.sign)

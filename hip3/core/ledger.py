@@ -44,6 +44,10 @@ class TrackedOrder:
     ended_ms: int | None = None
     doubted_ms: int | None = None
     queries: int = 0
+    asked_ms: int = 0
+    """When the venue was last asked about it."""
+    nonce: int | None = None
+    """Of the action it was last sent with; None where nothing is left to prove by it (POST-4)."""
     error: str | None = None
     late_fills: int = 0
     cancel_asked_ms: int | None = None
@@ -175,7 +179,7 @@ class Ledger:
         order = self.orders[key] = TrackedOrder(intent)
         return order
 
-    def mark_sent(self, cloid: ClientOrderId, at_ms: int) -> None:
+    def mark_sent(self, cloid: ClientOrderId, at_ms: int, nonce: int | None = None) -> None:
         """Its bytes are about to be handed to the socket: from here on silence is doubt.
 
         A closing order may be sent again, also before the doubt about its first sending was booked; nothing else may.
@@ -188,6 +192,7 @@ class Ledger:
             self.move(order, OrderEvent.DOUBT, at_ms)
         self.move(order, OrderEvent.SEND, at_ms)
         order.sent_ms = at_ms
+        order.nonce = nonce
 
     def ask_cancel(self, order: TrackedOrder, at_ms: int) -> None:
         """Its cancel is queued: it is not asked for again at once."""

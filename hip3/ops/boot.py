@@ -28,6 +28,8 @@ from hip3.venue.hyperliquid.parse import (
 
 DAY_MS = 86_400_000
 EXPIRY_WARNING_DAYS = 14  # KEY-3
+FROM_VENUE = "venue"
+"""Source of fees that the venue stated."""
 
 
 class PreflightRefused(Exception):
@@ -156,4 +158,4 @@ def _fees(answers: _Answers, settings: Settings, specs: dict[str, MarketSpec]) -
     except (QueryFailed, WireError):
         return dict.fromkeys(specs, settings.detector.taker_fee_bps), "configured (the venue did not say)"
     rates = {coin: taker_rate(fees.cross_rate, spec) * units.BPS for coin, spec in specs.items()}
-    return rates, "venue"
+    return rates, FROM_VENUE

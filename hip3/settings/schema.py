@@ -147,6 +147,8 @@ class Safety:
     auto_stop_loss_usd: Decimal = _usd("20")  # RISK-1, CFG-4
     startup_policy: StartupPolicy = setting(Choice(StartupPolicy), default=StartupPolicy.MANUAL)
     halt_on_disconnect: HaltOnDisconnect = setting(Choice(HaltOnDisconnect), default=HaltOnDisconnect.EXPOSED)
+    halt_on_retry_budget: bool = setting(Flag(), default=False)
+    """An order that stays in doubt is a HALT and not only ARMED_SAFE (POST-4)."""
 
 
 @frozen(kw_only=True)
@@ -256,6 +258,8 @@ class Executor:
     queue_reduce_only: int = _whole(500)
     queue_cancel: int = _whole(200)
     max_batch: int = _whole(50, high=50)  # BAT-1
+    actions_per_min: int = _whole(34)
+    """Of 50,000 actions that a unified account has in a day (PROTOCOL 1.6), 34.7 are a minute's share."""
     post_timeout_ms: int = _whole(5000)
     expires_after_ms: int = _whole(10_000, high=29_999)  # absence must be proved within the 30 s of POST-4
     max_order_notional_usd: Decimal | None = _usd(None)

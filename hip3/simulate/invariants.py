@@ -18,6 +18,7 @@ from hip3.app import Outcome
 from hip3.bot import Bot, Trader
 from hip3.core.causes import ReasonCode
 from hip3.core.clock import Clock
+from hip3.core.doubt import BUDGET_MS
 from hip3.core.events import Position
 from hip3.core.gates import Caps
 from hip3.core.ids import is_our_cloid
@@ -31,7 +32,7 @@ from hip3.fsm.position import PositionState
 from hip3.fsm.safety import SafetyMode
 from hip3.settings.caps import effective_caps
 from hip3.tasks.position import ASK_BEFORE_CLOSE_MS
-from hip3.tasks.reconcile import ABSENCE_MARGIN_MS, DOUBT_BUDGET_MS, READ_EVERY_MS
+from hip3.tasks.reconcile import ABSENCE_MARGIN_MS, READ_EVERY_MS
 
 LOOK_EVERY_S = 0.25
 KEPT_NOTES = 4000
@@ -266,7 +267,7 @@ class Watch:
 
     def _ends(self, bot: Bot, order: TrackedOrder) -> None:
         config = bot.settings.executor
-        due_ms = config.expires_after_ms + ABSENCE_MARGIN_MS + DOUBT_BUDGET_MS + config.post_timeout_ms
+        due_ms = config.expires_after_ms + ABSENCE_MARGIN_MS + BUDGET_MS + config.post_timeout_ms
         now = self.clock.wall_ms()
         said = any(
             c.code is ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED and c.source == str(order.cloid) for c in bot.safety.causes

@@ -14,7 +14,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from hip3.core import facts
-from hip3.core.budget import ActionBudget
+from hip3.core.budget import TRICKLE_MS, ActionBudget
 from hip3.core.causes import Safety
 from hip3.core.clock import Clock
 from hip3.core.closing import Closer
@@ -28,7 +28,7 @@ from hip3.core.ids import ClientOrderId, CloidFactory, TimeInForce
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
-from hip3.core.orders import OrderIntent
+from hip3.core.orders import OrderIntent, OrderOutcome
 from hip3.core.outlook import SignalBook, signal_fields
 from hip3.core.posts import Post, PostBook
 from hip3.core.protection import ProtectionConfig
@@ -41,6 +41,7 @@ from hip3.tasks.channels import Answer, Doorbell, LinkBroken, Mailbox, SignalSlo
 from hip3.venue.hyperliquid import actions
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.outcomes import cancel_outcomes_of, order_outcomes_of
+from hip3.venue.hyperliquid.refusals import RefusalReason, classify_error
 from hip3.venue.hyperliquid.signing import SignedAction, Signer, encode_post
 
 
@@ -147,6 +148,10 @@ class Executor:
             return None
         if not self.safety.allows_entry:
             self._drop_new(f"hard stop: {self.safety.mode.name}")
+        if self.budget.is_exhausted:
+            self._drop_new("the venue's action budget is used up")
+        if self.budget.holds(self.clock.mono_ms()):
+            return None
         batch = self.scheduler.tick(self.clock.mono_ms(), self.posts.in_flight, hard_stop=not self.safety.allows_entry)
         return await self._send(batch) if batch is not None else None
 
@@ -154,7 +159,8 @@ class Executor:
         now = self.clock.mono_ms()
         due = [self.posts.next_deadline_ms]
         if self.link.is_up:
-            due.append(self.scheduler.due_ms(now, self.posts.in_flight))
+            tick_ms = self.scheduler.due_ms(now, self.posts.in_flight)
+            due.append(None if tick_ms is None else max(tick_ms, self.budget.next_action_ms or 0))
         next_ms = min((d for d in due if d is not None), default=None)
         if next_ms is not None and next_ms <= now:
             await trio.lowlevel.checkpoint()
@@ -176,7 +182,7 @@ class Executor:
             max_mark_age_ms=self.config.max_mark_age_ms,
             caps=self.config.caps,
             entries_left_today=self.limits.entries_left(self.clock.wall_ms()),
-            budget_left=self.budget.left,
+            budget_left=self.budget.entries_left(self.clock.mono_ms()),
         )
         seen = self.witness.see(coin, view, self.clock.wall_ms())
         refused = check_entry(coin, signal.sz, view)
@@ -227,9 +233,13 @@ class Executor:
         return Verdict(None, intent.cloid.value, degraded=result is Enqueued.DEGRADED)
 
     def _drain_exits(self) -> None:
+        # While no action may go, none is priced: the timers ask again, and it leaves with the price of that moment.
+        is_held = self.budget.holds(self.clock.mono_ms())
         while (request := self.inbox.exits.get_nowait()) is not None:
-            self.closer.close(request, self.posts.in_flight)
-        self.closer.protect(self.posts.in_flight)
+            if not is_held:
+                self.closer.close(request, self.posts.in_flight)
+        if not is_held:
+            self.closer.protect(self.posts.in_flight)
 
     def _drain_answers(self) -> None:
         while (answer := self.inbox.answers.get_nowait()) is not None:
@@ -254,10 +264,14 @@ class Executor:
         now = self.clock.wall_ms()
         if post.batch.orders:
             outcomes = order_outcomes_of(answer, len(post.batch.orders))
+            self._look_for_exhaustion(outcomes)
             for intent, outcome in zip(post.batch.orders, outcomes, strict=True):
                 self.facts.put(facts.OrderAnswered(intent.cloid, outcome, now))
             return
-        for cancel, outcome in zip(post.batch.cancels, cancel_outcomes_of(answer, len(post.batch.cancels)), strict=True):
+        outcomes = cancel_outcomes_of(answer, len(post.batch.cancels))
+        if self._look_for_exhaustion(outcomes):
+            self.scheduler.requeue(post.batch)  # nothing of it was looked at; it goes when an action may go
+        for cancel, outcome in zip(post.batch.cancels, outcomes, strict=True):
             self._note(
                 "info",
                 "cancel_answered",
@@ -268,6 +282,14 @@ class Executor:
             )
             if cancel.cloid is not None:
                 self.facts.put(facts.CancelAnswered(ClientOrderId(cancel.cloid), outcome, now))
+
+    def _look_for_exhaustion(self, outcomes: list[OrderOutcome]) -> bool:
+        """True where the venue refused the action for want of budget (GATE-5); entries then end until it has room again."""
+        if not any(o.error is not None and classify_error(o.error) is RefusalReason.BUDGET for o in outcomes):
+            return False
+        if self.budget.refused(self.clock.mono_ms()):
+            self._note("critical", "budget_exhausted", error=outcomes[0].error, every_ms=TRICKLE_MS)
+        return True
 
     def _settle_overdue(self) -> None:
         for post in self.posts.overdue(self.clock.mono_ms()):
@@ -343,8 +365,8 @@ class Executor:
         frame = encode_post(post.id, signed)
         now = self.clock.wall_ms()
         for intent in sendable.orders:
-            self.ledger.mark_sent(intent.cloid, now)
-        self.budget.spend(len(sendable.orders) + len(sendable.cancels))
+            self.ledger.mark_sent(intent.cloid, now, nonce)
+        self.budget.spend(len(sendable.orders) + len(sendable.cancels), self.clock.mono_ms())
         try:
             await self.link.send(frame)
         except self.lost as e:

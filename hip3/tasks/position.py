@@ -12,12 +12,14 @@ from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.clock import Clock
 from hip3.core.execution import ExecutionEvent
+from hip3.core.exits import pause_ms
+from hip3.core.fees import FeeCheck
 from hip3.core.journal import Journal
 from hip3.core.ledger import TrackedOrder
 from hip3.core.protection import AGAIN_MS
 from hip3.core.ready import Ready
 from hip3.core.tally import Tally
-from hip3.core.trades import Trade
+from hip3.core.trades import MarketPosition, Trade
 from hip3.fsm.order import OrderEvent, OrderState
 from hip3.fsm.ready import Condition
 from hip3.tasks.channels import Doorbell, Mailbox
@@ -53,6 +55,7 @@ class PositionTask:
     read_account_soon: Callable[[], None]
     clock: Clock
     journal: Journal
+    fees: FeeCheck
     on_change: Callable[[], None] = lambda: None
     """Called after each fact, in the same step; for invariants and displays."""
     trades: deque[Trade] = field(factory=lambda: deque(maxlen=KEPT_TRADES))
@@ -131,6 +134,8 @@ class PositionTask:
         if order.is_stop and position.szi != 0 and order.state is not OrderState.EXPIRED:
             # Whoever ended it might end the next one as well, so that one waits; a position that is over forgets this.
             position.stop_not_before_ms = self.clock.wall_ms() + AGAIN_MS
+        if order.intent.may_be_resent and order.filled_sz == 0:
+            self._closed_nothing(position)
         self.wake_executor.ring()
 
     def _rejected(self, rejected: b.OrderRejected) -> None:
@@ -143,6 +148,11 @@ class PositionTask:
         if order.intent.reduce_only and RefusalReason.REDUCE_ONLY in reasons:
             self._nothing_to_close(coin)
         self.events.put(rejected)
+
+    def _closed_nothing(self, position: MarketPosition) -> None:
+        """A close that got nothing: the next one waits, the longer the more there were (GATE-5)."""
+        wait_until = self.clock.wall_ms() + pause_ms(position.close_attempts)
+        position.close_not_before_ms = max(position.close_not_before_ms, wait_until)
 
     def _nothing_to_close(self, coin: str) -> None:
         """The venue says that our position is not there: the account is read before a close is tried again."""
@@ -165,6 +175,16 @@ class PositionTask:
             fee=fill.fee,
             late=order is not None and order.state is OrderState.CANCELED,
         )
+        mismatch = self.fees.see(fill) if order is not None else None
+        if mismatch is not None:
+            self._note(
+                "warning",
+                "fee_mismatch",
+                coin=mismatch.coin,
+                assumed_bps=mismatch.assumed_bps,
+                measured_bps=mismatch.measured_bps,
+                used_bps=mismatch.used_bps,
+            )
         self._note("info", "position_updated", coin=fill.coin, szi=position.szi, entry_px=position.entry_px)
         self.events.put(filled)
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from hip3.core import facts as f
 from hip3.core.budget import ActionBudget
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
+from hip3.core.doubt import TRY_EVERY_MS, is_exceeded, next_try_ms
 from hip3.core.events import AccountState, OrderUpdate, UserFills
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger, TrackedOrder
 from hip3.core.orders import OrderOutcome, OutcomeKind
 from hip3.core.units import ZERO
 from hip3.fsm.order import OrderState
+from hip3.io.fence import Fenced, burn_nonce
 from hip3.io.rest import QueryFailed, Venue
 from hip3.tasks.channels import Doorbell, Mailbox
 from hip3.venue.hyperliquid import info
@@ -34,10 +36,9 @@ from hip3.venue.hyperliquid.parse import (
     parse_rate_limit,
     parse_user_fills,
 )
+from hip3.venue.hyperliquid.signing import Signer
 
 READ_EVERY_MS = 60_000  # POS-3, NON-2
-DOUBT_EVERY_MS = 2_000  # POST-4
-DOUBT_BUDGET_MS = 30_000  # POST-4
 RETRY_READ_MS = 2_000
 ABSENCE_MARGIN_MS = 2_000
 """After the expiry: the venue's order index lags by up to 1 s (PROTOCOL 3), and the block that refuses it must be over."""
@@ -50,6 +51,7 @@ FILLS_OVERLAP_MS = 5_000  # REC-1
 @define
 class Reconcile:
     rest: Venue
+    signer: Signer
     user: str
     dexes: Sequence[str]
     ledger: Ledger
@@ -60,6 +62,8 @@ class Reconcile:
     budget: ActionBudget
     clock: Clock
     journal: Journal
+    on_doubt_that_stays: Severity = Severity.SAFE
+    """What EXECUTION_RETRY_BUDGET_EXCEEDED forbids (POST-4)."""
     live: bool = False
     """The account session is subscribed; set by its handler, in the step in which it happens."""
     account_read_ms: int | None = None
@@ -68,6 +72,8 @@ class Reconcile:
     """The same of the venue's clock and the action budget."""
     _read_due_ms: int = 0
     _service_due_ms: int = 0
+    _given_out: dict[str, str] = field(factory=dict)
+    """Orders for which EXECUTION_RETRY_BUDGET_EXCEEDED was raised, and the source of each cause."""
 
     def on_session(self, what: str) -> None:
         """Told of the account session: a new one is read at once."""
@@ -90,7 +96,9 @@ class Reconcile:
     async def look(self) -> None:
         """One round: doubts first, then the account where a reading is due."""
         for order in self.ledger.in_doubt():
-            await self._ask(order)
+            if self.clock.wall_ms() >= self._due_ms(order):
+                await self._try(order)
+        self._forget_settled()
         now = self.clock.mono_ms()
         if self.live and now >= self._read_due_ms:
             read = await self.read_account()
@@ -100,12 +108,12 @@ class Reconcile:
             self._service_due_ms = self.clock.mono_ms() + (READ_EVERY_MS if served else RETRY_READ_MS)
 
     def _wait_s(self) -> float:
-        """Never longer than between two looks at doubts: fills that fail to come ring no bell."""
-        now = self.clock.mono_ms()
-        due = [self._service_due_ms]
+        """Never longer than between two questions: fills that fail to come ring no bell."""
+        now, wall = self.clock.mono_ms(), self.clock.wall_ms()
+        waits = [self._service_due_ms - now, *(self._due_ms(order) - wall for order in self.ledger.in_doubt())]
         if self.live:
-            due.append(self._read_due_ms)
-        return min(max(0, min(due) - now), DOUBT_EVERY_MS) / 1000
+            waits.append(self._read_due_ms - now)
+        return min(max(0, min(waits)), TRY_EVERY_MS) / 1000
 
     # ---- the account
 
@@ -164,9 +172,20 @@ class Reconcile:
             self._note("warning", "fills_unread", error=str(e))
             return None
 
-    async def _ask(self, order: TrackedOrder) -> None:
-        """Asks the venue about one order; what it says becomes a fact."""
+    def _due_ms(self, order: TrackedOrder) -> int:
+        """Wall time of the next question about an order in doubt."""
+        since = order.doubted_ms if order.doubted_ms is not None else 0  # awaits fills: asked at the next look
+        return next_try_ms(order.queries, order.asked_ms, self._provable_ms(order), since)
+
+    async def _try(self, order: TrackedOrder) -> None:
+        """One question; then the fence, where nothing is known of an entry that could still be admitted."""
         order.queries += 1
+        order.asked_ms = self.clock.wall_ms()
+        if not await self._ask(order) and not await self._fence(order):
+            self._check_budget(order)
+
+    async def _ask(self, order: TrackedOrder) -> bool:
+        """Asks the venue about one order; what it says becomes a fact. True where it said something."""
         cloid = order.cloid
         try:
             update = parse_order_status(await self.rest.info(info.order_status(self.user, cloid.value)))
@@ -174,42 +193,82 @@ class Reconcile:
             fills = parse_user_fills(await self.rest.info(info.user_fills_by_time(self.user, start)))
         except (QueryFailed, WireError) as e:
             self._note("warning", "doubt_unanswered", cloid=str(cloid), tries=order.queries, error=str(e))
-            self._check_budget(order)
-            return
+            return False
         own = tuple(fill for fill in fills if fill.cloid == cloid.value or (order.oid and fill.oid == order.oid))
         if update is not None:
             self._note("info", "doubt_answered", cloid=str(cloid), status=update.status, fills=len(own))
             self.facts.put(f.OrderStatusRead(cloid, update, own))
-        elif own:
+            return True
+        if own:
             # `unknownOid` is no proof against fills (PROTOCOL 3); after its expiry they show all that an IOC will ever do.
             self._note("info", "doubt_answered", cloid=str(cloid), status="unknownOid", fills=len(own))
             self.facts.put(UserFills(self.user, own, is_snapshot=False))
             if self._is_past_expiry(order):
                 done = OrderOutcome(OutcomeKind.CONFIRMED, filled_sz=sum((fill.sz for fill in own), ZERO))
                 self.facts.put(f.OrderAnswered(cloid, done, self.clock.wall_ms()))
-        elif order.state is OrderState.UNKNOWN and self._is_past_expiry(order):
-            proof = f"no status and no fill {ABSENCE_MARGIN_MS} ms after its expiry"
-            self._note("info", "doubt_absent", cloid=str(cloid), proof=proof)
-            self.facts.put(f.OrderAbsent(cloid, proof))
-        self._check_budget(order)
+            return True
+        if order.state is OrderState.UNKNOWN and self._is_past_expiry(order):
+            self._absent(order, f"no status and no fill {ABSENCE_MARGIN_MS} ms after its expiry")
+            return True
+        return False
 
-    def _is_past_expiry(self, order: TrackedOrder) -> bool:
-        """True where the order can no longer be admitted, by the venue's own time."""
+    async def _fence(self, order: TrackedOrder) -> bool:
+        """Burns the nonce of an entry in doubt. True where that proved its absence.
+
+        Where the venue takes one action in 11 s, that one is kept for a close (GATE-5).
+        """
+        nonce = order.nonce
+        if nonce is None or order.state is not OrderState.UNKNOWN or order.intent.may_be_resent or self.budget.is_exhausted:
+            return False
+        self.budget.spend(1, self.clock.mono_ms())
+        fenced = await burn_nonce(self.rest, self.signer, nonce)
+        self._note("info", "doubt_fenced", cloid=str(order.cloid), nonce=nonce, fenced=fenced.name, why=fenced.value)
+        if fenced is Fenced.UNKNOWN:
+            return False
+        # An action's orders share its nonce, and its answer holds for all of them; a second noop would prove nothing.
+        for each in list(self.ledger.orders.values()):
+            if each.nonce == nonce:
+                each.nonce = None
+                if fenced is Fenced.BURNED and each.state is OrderState.UNKNOWN and not each.intent.may_be_resent:
+                    self._absent(each, f"a noop took its nonce {nonce}")
+        return fenced is Fenced.BURNED
+
+    def _absent(self, order: TrackedOrder, proof: str) -> None:
+        self._note("info", "doubt_absent", cloid=str(order.cloid), proof=proof)
+        self.facts.put(f.OrderAbsent(order.cloid, proof))
+
+    def _provable_ms(self, order: TrackedOrder) -> int:
+        """From when on, by our wall clock, the order can no longer be admitted."""
         expires = order.intent.expires_after_ms
         if expires is None:
             # A closing order has no expiry: it cannot flip a position whenever it lands, so waiting it out is enough.
-            return order.doubted_ms is not None and self.clock.wall_ms() - order.doubted_ms >= CLOSE_ABSENT_MS
-        return self.clock.wall_ms() + self.nonces.offset_ms > expires + ABSENCE_MARGIN_MS
+            return (order.doubted_ms or self.clock.wall_ms()) + CLOSE_ABSENT_MS
+        return expires + ABSENCE_MARGIN_MS - self.nonces.offset_ms
+
+    def _is_past_expiry(self, order: TrackedOrder) -> bool:
+        """True where the order can no longer be admitted, by the venue's own time."""
+        return self.clock.wall_ms() >= self._provable_ms(order)
 
     def _check_budget(self, order: TrackedOrder) -> None:
-        source = str(order.cloid)
+        """Says so where the questions have failed. An order that rests or fills has answered (LESSONS 14)."""
         if order.state is not OrderState.UNKNOWN or order.doubted_ms is None:
-            self.safety.clear(ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED, source)
             return
-        age = self.clock.wall_ms() - order.doubted_ms
-        if age > DOUBT_BUDGET_MS:
+        now = self.clock.wall_ms()
+        if is_exceeded(order.queries, order.doubted_ms, now):
+            source, severity = str(order.cloid), self.on_doubt_that_stays
+            age = now - order.doubted_ms
             message = f"{source} on {order.intent.coin} is in doubt for {age} ms after {order.queries} questions"
-            self.safety.add(ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED, Severity.SAFE, source, message, Clears.OPERATOR)
+            clears = Clears.AUTO if severity is Severity.SAFE else Clears.OPERATOR
+            self.safety.add(ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED, severity, source, message, clears)
+            self._given_out[order.cloid.value] = source
+
+    def _forget_settled(self) -> None:
+        """What the venue has answered for is no longer in doubt: its cause goes, unless it was a HALT."""
+        for cloid, source in list(self._given_out.items()):
+            order = self.ledger.orders.get(cloid)
+            if order is None or order.state is not OrderState.UNKNOWN:
+                del self._given_out[cloid]
+                self.safety.clear(ReasonCode.EXECUTION_RETRY_BUDGET_EXCEEDED, source)
 
     def _note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.clock.wall_ms(), level, event, **fields)

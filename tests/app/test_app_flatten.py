@@ -27,6 +27,7 @@ from tests.app.failures.scenes import (
     script,
     settings_of,
     trading,
+    unfenced,
     world_of,
 )
 
@@ -170,7 +171,7 @@ async def test_one_closing_order_at_a_time(autojump_clock: object) -> None:
 async def test_an_entry_that_lands_after_the_link_was_lost_is_closed(autojump_clock: object) -> None:
     """STOP-2, DESIGN 9.9: HALT calls nothing flat while an entry may still be admitted; this one lands and is closed."""
     async with world_of(settings_of(SNDK), trading(SNDK)) as world:
-        world.faults.add(lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(6000)))
+        world.faults.add(lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(6000)), unfenced())
         await world.ready()
         await world.until(lambda: bool(world.entries))
         cut(world)

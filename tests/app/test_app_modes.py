@@ -249,16 +249,20 @@ async def test_an_account_that_cannot_be_read_keeps_entries_out() -> None:
         assert causes(world) == []
 
 
-async def test_an_order_that_stays_in_doubt_stops_entries_for_good() -> None:
-    """POST-4: 30 s of questions without an answer: entries end everywhere, until an operator lifts it."""
+async def test_an_order_that_stays_in_doubt_stops_entries_until_it_is_settled() -> None:
+    """POST-4: three questions without an answer: entries end everywhere; what settles the order lifts it (decision 0009)."""
     lost = Rule(Point.BEFORE_ADMISSION, Drop(), lambda s: s == "order")
     mute = Rule(Point.INFO, HttpAnswer(500), lambda s: s == "orderStatus", uses=None)
+    unfenced = Rule(Point.BEFORE_ADMISSION, Drop(), lambda s: s == "noop", uses=None)
     settings = bot_settings({"limits.max_notional_total_usd": 200}, coins=(SNDK, MU))
-    script = dislocated(2, SNDK).pulse(45).calm(MU).pulse(45, coin=MU).rising(39, 42, coin=MU)
-    async with open_world(settings, script.source(), config=FAST, faults=Faults([lost, mute])) as world:
+    script = dislocated(2, SNDK).pulse(45).calm(MU).pulse(45, coin=MU).rising(22, 42, coin=MU)
+    async with open_world(settings, script.source(), config=FAST, faults=Faults([lost, mute, unfenced])) as world:
         await world.until(lambda: bool(judged(world, "Rejected(HardStop)")), 45)
         assert causes(world) == ["EXECUTION_RETRY_BUDGET_EXCEEDED"]
         assert [order["a"] for order in entries(world)] == [ASSETS[SNDK]]
+        world.faults.rules.clear()
+        await world.until(lambda: ASSETS[MU] in [order["a"] for order in entries(world)], 15)
+        assert causes(world) == []
 
 
 async def test_a_stop_ends_entries_that_wait() -> None:

@@ -127,6 +127,12 @@ async def signals_are_many(world: World) -> object:
     return len(verdicts(world)) > 1
 
 
+async def mode_after_a_doubt(world: World) -> object:
+    await world.started.wait()
+    await world.until(lambda: "EXECUTION_RETRY_BUDGET_EXCEEDED" in {c.code.value for c in world.bot.safety.causes}, 20)
+    return world.bot.safety.mode.name
+
+
 def verdict_of(coin: str) -> Callable[[World], Awaitable[object]]:
     async def look(world: World) -> object:
         await world.until(lambda: bool(verdicts(world, coin)), 5)
@@ -257,6 +263,13 @@ def no_fees() -> Faults:
     return Faults([Rule(Point.INFO, HttpAnswer(500), lambda s: s == "userFees")])
 
 
+def no_word() -> Faults:
+    """No answer to an order, to a noop or to the question about it."""
+    dropped = Rule(Point.AFTER_COMMIT, Drop(), lambda s: s in ("order", "noop"), uses=None)
+    frames = Rule(Point.FRAME, Drop(), lambda s: s in ("orderUpdates", "userFills"), skip=1, uses=None)
+    return Faults([dropped, frames, Rule(Point.INFO, HttpAnswer(500), lambda s: s == "orderStatus", uses=None)])
+
+
 def no_answer() -> Faults:
     return Faults([Rule(Point.AFTER_COMMIT, Drop(), lambda s: s == "order")])
 
@@ -293,6 +306,12 @@ ROWS = (
     Row("safety.auto_stop_loss_usd", (20, 0.01), ("ARMED_LIVE", "HALT"), scene(ONCE, mode_after_a_trade), BRIEF),
     trades("safety.startup_policy", ("auto", "manual")),
     Row("safety.halt_on_disconnect", ("exposed", "never"), ("HALT", "ARMED_SAFE"), scene(ONCE, mode_after_a_cut)),
+    Row(
+        "safety.halt_on_retry_budget",
+        (False, True),
+        ("ARMED_SAFE", "HALT"),
+        scene(ONCE, mode_after_a_doubt, faults=no_word),
+    ),
     Row("detector.taker_fee_bps", (4, 40), (1, 0), scene(ONCE, entry_count, faults=no_fees)),
     Row("detector.slippage_bps", (2, 10), ("600.23", "600.71"), scene(ONCE, first_entry("p"))),
     trades("detector.min_edge_bps", (5, 30)),
@@ -372,6 +391,7 @@ ROWS = (
         THREE,
     ),
     Row("executor.max_batch", (50, 1), (True, False), scene(TRIPLE, orders_in_one_action), SMALL, THREE),
+    Row("executor.actions_per_min", (34, 2), (2, 1), scene(Script().calm().rising(2, 7), entries_of_8_s), BRIEF),
     Row(
         "executor.post_timeout_ms",
         (5000, 500),

@@ -32,6 +32,7 @@ from tests.app.failures.scenes import (
     settings_of,
     steps,
     trading,
+    unfenced,
     world_of,
 )
 
@@ -241,7 +242,7 @@ async def test_a_stop_before_the_first_sync_still_asks_the_venue(autojump_clock:
 
 async def test_an_entry_in_doubt_is_waited_for_and_closed_when_it_lands(autojump_clock: object) -> None:
     """END-1, POST-4: while an entry may still be admitted nothing is called flat; this one lands late and is closed."""
-    faults = Faults([lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(7000))])
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(7000)), unfenced()])
     async with world_of(settings_of(SNDK), trading(SNDK), faults=faults) as world:
         await world.ready()
         await world.until(lambda: bool(world.entries))
@@ -271,7 +272,7 @@ async def test_an_entry_that_never_lands_holds_the_verdict_until_its_expiry(auto
 async def test_an_unexpired_doubt_beyond_the_deadline_is_listed(autojump_clock: object) -> None:
     """END-3: an entry that may still be admitted when the deadline passes is part of what is left."""
     settings = settings_of(SNDK, executor={"expires_after_ms": 29_000})
-    faults = Faults([lost("order", Point.BEFORE_ADMISSION)])
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION), unfenced()])
     async with world_of(settings, trading(SNDK), faults=faults) as world:
         await world.ready()
         await world.until(lambda: bool(world.entries))

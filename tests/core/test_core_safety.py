@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hip3.core.budget import RESERVE, ActionBudget
+from hip3.core.budget import RESERVE, TRICKLE_MS, ActionBudget, TokenBucket
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.ids import OrderSide
 from hip3.core.journal import CAPACITY, Journal
@@ -366,10 +366,40 @@ def test_the_action_budget_keeps_a_reserve() -> None:
     budget = ActionBudget()
     assert budget.left == 0
     budget.read(used=100, cap=10_000)
-    budget.spend(3)
+    budget.spend(3, now_ms=0)
     assert budget.left == 10_000 - 100 - 3 - RESERVE
     budget.read(used=103, cap=10_010)
     assert budget.left == 10_010 - 103 - RESERVE
+
+
+def test_an_exhausted_budget_leaves_one_action_in_eleven_seconds() -> None:
+    """GATE-5: refused for want of budget: nothing goes, then one action, and so on, until the venue counts room again."""
+    budget = ActionBudget(10_000, 0)
+    assert (budget.refused(now_ms=500), budget.refused(now_ms=1000)) == (True, False)
+    assert (budget.left, budget.is_exhausted) == (0, True)
+    assert (budget.holds(1000 + TRICKLE_MS - 1), budget.holds(1000 + TRICKLE_MS)) == (True, False)
+    budget.spend(1, now_ms=13_000)
+    assert (budget.holds(13_000 + TRICKLE_MS - 1), budget.holds(13_000 + TRICKLE_MS)) == (True, False)
+    budget.read(used=10_000, cap=10_000)
+    assert budget.is_exhausted
+    budget.read(used=10_000, cap=10_500)
+    assert (budget.is_exhausted, budget.holds(13_001), budget.left) == (False, False, 500 - RESERVE)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 3)), max_size=80), st.integers(1, 40))
+def test_a_bucket_gives_no_more_than_its_rate(steps: list[tuple[int, int]], per_min: int) -> None:
+    """GATE-5: who spends only what is there never passes a minute's worth at once plus the rate; exits may overdraw it."""
+    bucket, now, spent = TokenBucket(per_min), 0, 0
+    for gap, wanted in steps:
+        now += gap
+        items = min(wanted, bucket.left(now))
+        bucket.spend(items, now)
+        spent += items
+        assert spent <= per_min + now * per_min // 60_000
+        assert 0 <= bucket.left(now) <= per_min
+    bucket.spend(per_min + 1, now)
+    assert bucket.left(now) < 0
+    assert bucket.left(now + 10 * 60_000) == per_min
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 3)), max_size=60), st.integers(3, 8))

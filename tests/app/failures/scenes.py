@@ -97,6 +97,11 @@ def lost(kind: str, point: Point = Point.FRAME, *, uses: int | None = None, acti
     return Rule(point, action or Drop(), lambda subject: subject == kind, uses=uses)
 
 
+def unfenced() -> Rule:
+    """The noops that would burn the nonce of an entry in doubt are lost, so only its expiry proves absence (POST-4)."""
+    return lost("noop", Point.BEFORE_ADMISSION)
+
+
 @define
 class Tripwire(Journal):
     """A journal whose disk is full from a certain note on: the task that writes it raises, once, as a real one would."""
