@@ -127,7 +127,7 @@ def test_ages_are_limited_by_receipt(age: int, reason: str | None) -> None:
 
 
 def test_a_quiet_oracle_is_not_a_stale_one() -> None:
-    """DET-6: a context with the same oracle makes it young again: age is the time since the last receipt."""
+    """DET-6, LESSONS 24: a context with the same oracle makes it young again: age is the time since the last receipt."""
     market = state("998.8", "998.9")
     market.on_ctx(ctx(SNDK.coin, "1000"), 3900)
     assert signal_of(detector(), market, now=4500)
@@ -246,7 +246,7 @@ def test_the_size_follows_alpha_and_the_factor() -> None:
 def test_sizes_that_cannot_be_are_refused_by_name(
     config: dict[str, Any], touch_sz: str, of: MarketSpec, reason: str
 ) -> None:
-    """TYP-3, DET-3: what rounds to nothing, exceeds the cap or misses the venue's minimum is refused here, never sent."""
+    """TYP-3, DET-3, LESSONS 20: what rounds to nothing, exceeds the cap or misses the minimum is refused here, never sent."""
     found = detector(attrs.evolve(PLAIN, **config), of.coin)
     assert signal_of(found, state("998.6", "998.7", sz=touch_sz, of=of)) is None
     assert found.rejected[of.coin] == {reason: 1}
@@ -263,7 +263,7 @@ def test_the_minimum_holds_at_the_limit_price_of_a_sell() -> None:
 
 
 def test_the_rounded_price_is_judged() -> None:
-    """TYP-3: where the tick would eat more than the slippage that was paid for, the limit is the touched price."""
+    """TYP-3, LESSONS 20: where the tick would eat more than the slippage paid for, the limit is the touched price."""
     coarse = spec("xyz:COARSE", 4)  # two decimals
     touch = "9.98"
     signal = signal_of(detector(coin=coarse.coin), state("9.97", touch, oracle="9.991", sz="1000", of=coarse))
