@@ -14,7 +14,7 @@ from attrs import define, evolve, frozen
 from hip3.core.causes import Cause, Safety
 from hip3.core.detector import DetectorConfig, Signal
 from hip3.core.events import AssetCtx, Bbo
-from hip3.core.filters import rules
+from hip3.core.filter_trail import FilterStep, Inputs, filter_trail
 from hip3.core.gates import GATES, EntryView, Refusal, Verdict, exposed_coins, exposure_usd, mark_of
 from hip3.core.ledger import Ledger, TrackedOrder
 from hip3.core.market import MarketState, missing_market_data
@@ -26,23 +26,6 @@ from hip3.core.trades import MarketPosition
 from hip3.fsm.order import OrderState
 from hip3.fsm.ready import Condition
 from hip3.fsm.safety import SafetyMode
-
-Inputs = dict[str, object]
-
-
-@frozen
-class FilterStep:
-    """What one filter says of a signal. `rejects` is its own opinion; it counts only where the filter is `on`."""
-
-    name: str
-    on: bool
-    rejects: bool
-    inputs: Inputs
-
-    def as_dict(self) -> dict[str, object]:
-        verdict = ("reject" if self.rejects else "pass") if self.on else "off"
-        said: dict[str, object] = {"name": self.name, "verdict": verdict, "inputs": self.inputs}
-        return said if self.on else {**said, "would_reject": self.rejects}
 
 
 @frozen
@@ -57,54 +40,6 @@ class GateStep:
     def as_dict(self) -> dict[str, object]:
         said: dict[str, object] = {"name": self.name, "verdict": "pass" if self.refusal is None else self.refusal.value}
         return said | ({"detail": self.detail} if self.detail else {}) | {"inputs": self.inputs}
-
-
-# ---- filters
-
-
-def filter_trail(signal: Signal, config: DetectorConfig) -> tuple[FilterStep, ...]:
-    """Every filter of the detector, in its order, judged anew from the inputs that the signal carries (DET-4, DET-5)."""
-    edge: Inputs = {
-        "touch_px": signal.touch_px,
-        "reference_px": signal.reference_px,
-        "edge_bps": signal.edge_bps,
-        "cost_bps": signal.cost_bps,
-        "taker_fee_bps": signal.taker_fee_bps,
-        "slippage_bps": signal.slippage_bps,
-        "min_edge_bps": signal.min_edge_bps,
-    }
-    own = config.thresholds_bps.get(signal.coin)
-    if own is not None:
-        edge["threshold_bps"] = own  # the market's own cost, in place of the three parts
-    size: Inputs = {
-        "sz": signal.sz,
-        "px": signal.px,
-        "touch_sz": signal.touch_sz,
-        "liquidity_factor": signal.liquidity_factor,
-        "size_alpha": config.size_alpha,
-        "min_order_notional_usd": config.min_order_notional_usd,
-        "max_order_notional_usd": config.max_order_notional_usd,
-    }
-    return (
-        FilterStep("edge", True, signal.edge_bps < signal.cost_bps, edge),
-        _age("stale_bbo", signal.bbo_age_ms, config.max_bbo_age_ms),
-        _age("stale_reference", signal.ctx_age_ms, config.max_ctx_age_ms),
-        *_filters(signal, config),
-        FilterStep("size", True, signal.sz <= 0, size),
-    )
-
-
-def _filters(signal: Signal, config: DetectorConfig) -> Iterable[FilterStep]:
-    """The filters of DET-4, those that are off included: what they would say is of use too (LESSONS 28)."""
-    seen = signal.dislocation
-    if seen is None:
-        return
-    for rule in rules(config.filters, dedup=config.dedup, direction=config.direction):
-        yield FilterStep(rule.name.value, rule.on, rule.rejects(seen), rule.inputs(seen))
-
-
-def _age(name: str, age_ms: int, most_ms: int) -> FilterStep:
-    return FilterStep(name, most_ms > 0, age_ms > most_ms, {"age_ms": age_ms, "max_age_ms": most_ms})
 
 
 # ---- what the gates saw

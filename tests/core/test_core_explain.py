@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.detector import DetectorConfig, Signal
 from hip3.core.events import Position
-from hip3.core.explain import INPUTS, GateStep, Seen, Witness, filter_trail, gate_trail
+from hip3.core.explain import INPUTS, GateStep, Seen, Witness, gate_trail
+from hip3.core.filter_trail import filter_trail
+from hip3.core.filters import Dislocation, spread_bps
 from hip3.core.gates import GATES, Caps, EntryView, Refusal, check_entry
 from hip3.core.ids import OrderSide
 from hip3.core.market import MarketState
 from hip3.core.posts import PostBook
+from hip3.core.quality import QualityConfig
 from hip3.core.ready import Ready
 from hip3.core.scheduler import Batch, Scheduler, SchedulerConfig
 from tests.core.core_builders import MU, SNDK, T0, D, Desk, bbo, ctx, held
@@ -55,6 +58,29 @@ SIGNAL = Signal(
     ctx_age_ms=7,
     detected_wall_ms=T0,
     detected_mono_ms=NOW - 3,
+)
+
+SPREAD = spread_bps(D("599.9"), D("600.1"))
+SEEN = Dislocation(
+    side=OrderSide.BUY,
+    bid_px=D("599.9"),
+    ask_px=D("600.1"),
+    reference_px=D(602),
+    edge_bps=D("31.6"),
+    cost_bps=D("7.9"),
+    depth=D(1),
+    mono_ms=NOW - 3,
+    wall_ms=T0,
+    ctx_age_ms=7,
+    max_ctx_age_ms=3000,
+    reference_move=1,
+    reference_run=1,
+    reference_was=D(600),
+    reference_moved_ms=NOW - 10,
+    last_signal_px=None,
+    touch_since_ms=None,
+    mean_spread_bps=None,
+    mean_gap_bps=None,
 )
 
 
@@ -245,13 +271,35 @@ def test_filters_are_judged_from_what_the_signal_carries() -> None:
     assert steps["size"].inputs["max_order_notional_usd"] == D(40)
 
 
-def test_a_filter_that_is_off_still_says_what_it_would_do() -> None:
-    """OPS-7, LESSONS 28: off is not pass; what it would block is written beside it."""
-    old = attrs.evolve(SIGNAL, bbo_age_ms=99)
-    off = next(s for s in filter_trail(old, attrs.evolve(CONFIG, max_bbo_age_ms=0)) if s.name == "stale_bbo").as_dict()
-    assert (off["verdict"], off["would_reject"]) == ("off", True)
-    on = next(s for s in filter_trail(old, attrs.evolve(CONFIG, max_bbo_age_ms=98)) if s.name == "stale_bbo").as_dict()
-    assert on == {"name": "stale_bbo", "verdict": "reject", "inputs": {"age_ms": 99, "max_age_ms": 98}}
+def test_a_filter_that_is_off_says_what_it_would_do_where_it_can() -> None:
+    """OPS-7, LESSONS 28: off is not pass; without a number to compare with there is no opinion."""
+    repeated = attrs.evolve(SIGNAL, dislocation=attrs.evolve(SEEN, last_signal_px=SIGNAL.reference_px))
+    on = {s.name: s.as_dict() for s in filter_trail(repeated, CONFIG)}
+    off = {s.name: s.as_dict() for s in filter_trail(repeated, attrs.evolve(CONFIG, dedup=False))}
+    assert on["dedup"]["verdict"] == "reject"
+    assert (off["dedup"]["verdict"], off["dedup"]["would_reject"]) == ("off", True)
+    assert on["spread"] == {"name": "spread", "verdict": "off", "inputs": {}}
+    unlimited = {s.name: s.as_dict() for s in filter_trail(SIGNAL, attrs.evolve(CONFIG, max_bbo_age_ms=0))}
+    assert unlimited["stale_bbo"] == {"name": "stale_bbo", "verdict": "off", "inputs": {"age_ms": 40, "max_age_ms": 0}}
+
+
+def test_gates_on_data_quality_are_listed_with_their_numbers() -> None:
+    """OPS-7, DET-6: those that are on let the market pass, or there would be no signal; the others are off."""
+    config = attrs.evolve(CONFIG, quality=QualityConfig(spread_shock_multiple=D(4), spread_shock_cooldown_ms=900))
+    steps = {s.name: s.as_dict() for s in filter_trail(SIGNAL, config)}
+    shock = steps["spread_shock"]
+    assert shock["verdict"] == "pass"
+    assert shock["inputs"] == {"spread_bps": SPREAD, "multiple": D(4), "cooldown_ms": 900}
+    assert {steps[name]["verdict"] for name in ("halted", "blackout", "time_back", "mark_mid", "oi_cap")} == {"off"}
+
+
+def test_an_edge_that_is_exactly_the_cost_passes() -> None:
+    """DET-1: the comparison is inclusive, and the trail uses the detector's own, not a rounded quotient."""
+    exact = attrs.evolve(SIGNAL, reference_px=D(700), touch_px=D("699.447"), cost_bps=D("7.9"), edge_bps=D("7.89"))
+    steps = {s.name: s for s in filter_trail(exact, CONFIG)}
+    assert steps["edge"].rejects is False
+    below = attrs.evolve(exact, touch_px=D("699.448"))
+    assert next(s for s in filter_trail(below, CONFIG) if s.name == "edge").rejects is True
 
 
 def test_the_fields_of_the_journal() -> None:
