@@ -246,7 +246,7 @@ def test_the_size_follows_alpha_and_the_factor() -> None:
 def test_sizes_that_cannot_be_are_refused_by_name(
     config: dict[str, Any], touch_sz: str, of: MarketSpec, reason: str
 ) -> None:
-    """TYP-3, DET-3, LESSONS 20: what rounds to nothing, exceeds the cap or misses the minimum is refused here, never sent."""
+    """TYP-3, DET-3, LESSONS 20: what rounds to nothing, exceeds a cap or misses the minimum is refused, never sent."""
     found = detector(attrs.evolve(PLAIN, **config), of.coin)
     assert signal_of(found, state("998.6", "998.7", sz=touch_sz, of=of)) is None
     assert found.rejected[of.coin] == {reason: 1}
