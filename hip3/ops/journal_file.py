@@ -24,7 +24,7 @@ SUFFIX = ".jsonl"
 EARLIER = ".earlier.jsonl"
 KEPT_RUNS = 10
 PART_BYTES = 32 << 20
-"""A run keeps its present part and the one before it: at most 64 MiB, some 20 000 signals; ten runs are 640 MiB at most."""
+"""A run keeps its present part and the one before it: at most 64 MiB, some 13 000 signals of 5 kB; ten runs are 640 MiB."""
 FIRST_EVENT = "config_loaded"
 """With it every run begins; a file given by --log may hold several."""
 

@@ -19,7 +19,7 @@ from hip3.ops.journal_file import FIRST_EVENT, entries
 Entry = dict[str, object]
 NEAR = 5
 KEPT_IDS = 20_000
-"""Ids compared with one that is not found; as many signals as a journal of two full parts holds."""
+"""Ids compared with one that is not found; more than the signals of a journal of two full parts."""
 _HEAD = frozenset({FIRST_EVENT, "run_started", "network", "mode"})
 _OWN = frozenset({"signal", "signal_trail", "follow_up"})
 """Told in places of their own."""
