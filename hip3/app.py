@@ -222,7 +222,10 @@ class App:
         reason = ExitReason.SHUTDOWN if self._leaving else ExitReason.HALT
         for position in self.bot.ledger.held():
             position.exit_reason = reason.value
-        return await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
+        certificate = await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
+        if self.bot.trader is not None and not self._leaving:
+            self.bot.trader.reconcile.read_soon()  # the books hear of it although frames may have been lost
+        return certificate
 
     def _flattener(self) -> Flattener:
         bot = self.bot

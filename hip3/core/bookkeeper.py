@@ -261,6 +261,10 @@ class Bookkeeper:
         if not self.ledger.see_fill(fill):
             return []
         position = self.ledger.position(fill.coin)
+        if fill.time_ms <= position.adopted_ms:
+            order = self.ledger.find(fill.cloid, fill.oid)
+            counted: list[Consequence] = [Filled(fill, order)]  # the size that was taken over has its effect
+            return counted if order is None else [*counted, *self._fill_order(order, fill)]
         result: list[Consequence] = []
         if fill.start_position != position.szi:
             why = f"a fill starts from {fill.start_position}, we had {position.szi}"
@@ -358,6 +362,7 @@ class Bookkeeper:
                 position = self.ledger.position(coin)
                 later = position.szi - had  # fills after the statement stay booked
                 position.adopt(stated + later, entry_px or position.entry_px, opened)
+                position.adopted_ms = state.time_ms
                 result.append(Corrected(coin, had, stated))
         if agrees:
             result.append(PositionsAgree(max((s.time_ms for s in account.states), default=0)))

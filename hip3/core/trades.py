@@ -63,6 +63,8 @@ class MarketPosition:
     signal: Signal | None = None
     closing: ClientOrderId | None = None
     close_attempts: int = 0
+    adopted_ms: int = 0
+    """Venue time of the last statement whose size was taken over: what was filled before is in it."""
     close_not_before_ms: int = 0
     """Wall time; set where the venue said that there is nothing to close, so that it is asked before the next attempt."""
     stop_not_before_ms: int = 0

@@ -114,6 +114,7 @@ class AccountIngest:
 
     def on_subscribing(self) -> None:
         self.facts.put(facts.LinkUp())
+        self.wake_executor.ring()  # a closing order that waits for a link waits for no ack
         self.on_session("subscribing")
 
     def on_live(self) -> None:

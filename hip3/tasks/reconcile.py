@@ -72,8 +72,13 @@ class Reconcile:
     """The same of the venue's clock and the action budget."""
     _read_due_ms: int = 0
     _service_due_ms: int = 0
+<<<<<<< Updated upstream
     _given_out: dict[str, str] = field(factory=dict)
     """Orders for which EXECUTION_RETRY_BUDGET_EXCEEDED was raised, and the source of each cause."""
+=======
+    _fills_wanted: bool = False
+    """A size is in doubt: the fills that explain it may have been lost."""
+>>>>>>> Stashed changes
 
     def on_session(self, what: str) -> None:
         """Told of the account session: a new one is read at once."""
@@ -82,7 +87,8 @@ class Reconcile:
         self.bell.ring()
 
     def read_soon(self) -> None:
-        """Has the account read at once: a size is in doubt (POS-3)."""
+        """Has fills and account read at once: a size is in doubt (POS-3)."""
+        self._fills_wanted = True
         self._read_due_ms = self.clock.mono_ms()
         self.bell.ring()
 
@@ -101,7 +107,8 @@ class Reconcile:
         self._forget_settled()
         now = self.clock.mono_ms()
         if self.live and now >= self._read_due_ms:
-            read = await self.read_account()
+            # Fills first: a difference that they explain ends as a trade, not as a correction that no loss limit hears of.
+            read = await self._read_fills() and await self.read_account()
             self._read_due_ms = self.clock.mono_ms() + (READ_EVERY_MS if read else RETRY_READ_MS)
         if now >= self._service_due_ms:
             served = await self._read_service()
@@ -160,12 +167,24 @@ class Reconcile:
 
     # ---- doubt
 
+    async def _read_fills(self) -> bool:
+        """Reads the fills where a size is in doubt; False where they could not be had."""
+        if not self._fills_wanted:
+            return True
+        read = await self.ask_fills(self.rest)
+        if read is None:
+            return False
+        self._fills_wanted = False
+        self.facts.put(read)
+        return True
+
     async def ask_fills(self, rest: Venue) -> f.FillsRead | None:
-        """The fills since what is pending or held began, whatever frames failed to bring; None where there is no answer."""
+        """The fills since what is pending or held began, and of the last readings' time; None where there is no answer."""
         ledger = self.ledger
-        since = [o.intent.created_at_ms for o in ledger.orders.values()]
+        since = [self.clock.wall_ms() - 2 * READ_EVERY_MS]
+        since += [o.intent.created_at_ms for o in ledger.orders.values()]
         since += [p.entry_ms for p in ledger.held() if p.entry_ms is not None]
-        start = min(since, default=self.clock.wall_ms()) - FILLS_OVERLAP_MS
+        start = min(since) - FILLS_OVERLAP_MS
         try:
             return f.FillsRead(parse_user_fills(await rest.info(info.user_fills_by_time(self.user, start))))
         except (QueryFailed, WireError) as e:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import trio
 
+from hip3.core.ids import OrderSide
 from hip3.exchange.faults import Delay, Drop, HttpAnswer, Point, ReplaceBody, Rule
 from hip3.simulate.world import World, open_world
-from tests.app.app_builders import FAST, SNDK, bot_settings, closes, dislocated
+from tests.app.app_builders import FAST, SNDK, bot_settings, by_hand, closes, cut_account, dislocated
 
 STOPS_SOON = {"position.time_stop_ms": 3000}
+PATIENT = {"position.time_stop_ms": 300_000, "position.reduce_only_timeout_ms": 300_000}
 
 
 def is_order(subject: str) -> bool:
@@ -92,3 +94,55 @@ async def test_no_post_is_in_flight_after_the_end() -> None:
         assert (await world.end()).exit_code == 0
         posts = world.bot.posts
         assert (posts.in_flight, posts.sent) == (0, posts.completed)
+
+
+async def test_a_close_whose_fill_was_lost_ends_as_a_trade_and_not_as_a_correction() -> None:
+    """POS-3, LESSONS 18: a size in doubt has the fills read first, so that tally and loss limit hear of the close."""
+    source = dislocated().pulse(180).source()
+    async with open_world(bot_settings(PATIENT), source, config=FAST) as world:
+        await holding(world)
+        world.faults.add(Rule(Point.FRAME, Drop(), is_fill))
+        await by_hand(world, OrderSide.SELL, "599", str(world.bot.ledger.position(SNDK).szi), reduce_only=True)
+        await world.until(lambda: world.bot.ledger.position(SNDK).szi == 0, 90)
+        assert world.events("position_corrected") == []
+        assert len(world.events("position_closed")) == 1
+        assert (world.bot.tally.fills, world.bot.tally.trades) == (2, 1)
+
+
+async def test_a_fill_older_than_the_statement_that_was_taken_over_moves_nothing() -> None:
+    """POS-3, RDY-3: the venue's size contains it, so it is counted and opens no position that is not there."""
+    source = dislocated().pulse(180).source()
+    async with open_world(bot_settings(PATIENT), source, config=FAST) as world:
+        await holding(world)
+        world.faults.add(
+            Rule(Point.FRAME, Delay(150_000), is_fill),
+            Rule(Point.INFO, ReplaceBody("[]"), lambda s: s == "userFillsByTime", uses=None),
+        )
+        await by_hand(world, OrderSide.SELL, "599", str(world.bot.ledger.position(SNDK).szi), reduce_only=True)
+        await world.until(lambda: len(world.events("position_corrected")) == 1, 90)
+        await world.until(lambda: world.bot.tally.fills == 2, 180)
+        assert world.bot.ledger.position(SNDK).szi == 0
+        assert closes(world) == []
+
+
+async def test_a_close_waits_for_a_link_and_not_for_its_acks() -> None:
+    """EXIT-1: after a cut the close leaves with the new connection, though an ack of a subscription is lost."""
+    settings = bot_settings({**STOPS_SOON, "safety.halt_on_disconnect": "never"})
+    async with open_world(settings, dislocated().pulse(60).source(), config=FAST) as world:
+        await holding(world)
+        world.faults.add(Rule(Point.FRAME, Drop(), lambda s: s == "subscriptionResponse", uses=2))
+        await trio.sleep(2.8)
+        cut_account(world)
+        await world.until(lambda: not world.positions(), 4)
+        assert len(world.events("subscribe_unacknowledged")) == 0
+
+
+async def test_the_books_hear_of_a_flatten_in_halt_whose_fill_was_lost() -> None:
+    """STOP-2, POS-3: after the halt procedure fills and account are read, within seconds and not with the next minute."""
+    async with open_world(bot_settings(), dislocated().pulse(60).source(), config=FAST) as world:
+        await holding(world)
+        world.faults.add(Rule(Point.FRAME, Drop(), is_fill), Rule(Point.FRAME, Drop(), is_fill))
+        cut_account(world)
+        await world.until(lambda: not world.positions(), 4)
+        await world.until(lambda: world.bot.ledger.position(SNDK).szi == 0, 5)
+        assert world.bot.tally.trades == 1
