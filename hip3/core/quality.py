@@ -168,6 +168,7 @@ class Quality:
         self.config = config
         self._on = tuple((gate, holds, cooldown) for gate, on, holds, cooldown in _active(config) if on)
         self._seen: dict[str, Seen] = {}
+        self._nothing = Seen(0, TimeMean(config.spread_shock_ewma_ms))  # for gates that remember nothing
         remembering = {QualityGate.TIME_BACK, QualityGate.SPREAD_SHOCK}
         self.observes = any(cooldown > 0 or gate in remembering for gate, _, cooldown in self._on)
         """Whether `judge` must see every frame; without it, asking at a dislocation is enough."""
@@ -177,11 +178,18 @@ class Quality:
         return bool(self._on)
 
     def judge(self, market: MarketState, mono_ms: int, wall_ms: int) -> QualityGate | None:
-        """The first gate that refuses now; every gate looks, so that each remembers when its condition held."""
-        seen = self._seen_of(market)
+        """The first gate that refuses now."""
         if self.observes:
-            quote = market.both_px
-            seen.spread.observe(None if quote is None else spread_bps(*quote), mono_ms)
+            return self._judge_and_remember(market, mono_ms, wall_ms)
+        for gate, holds, _ in self._on:
+            if holds(market, self._nothing, mono_ms, wall_ms):
+                return gate
+        return None
+
+    def _judge_and_remember(self, market: MarketState, mono_ms: int, wall_ms: int) -> QualityGate | None:
+        """Every gate looks, whatever the first one says, so that each remembers when its condition held."""
+        seen, quote = self._seen_of(market), market.both_px
+        seen.spread.observe(None if quote is None else spread_bps(*quote), mono_ms)
         refusing: QualityGate | None = None
         for gate, holds, cooldown_ms in self._on:
             if holds(market, seen, mono_ms, wall_ms):
