@@ -72,13 +72,10 @@ class Reconcile:
     """The same of the venue's clock and the action budget."""
     _read_due_ms: int = 0
     _service_due_ms: int = 0
-<<<<<<< Updated upstream
     _given_out: dict[str, str] = field(factory=dict)
     """Orders for which EXECUTION_RETRY_BUDGET_EXCEEDED was raised, and the source of each cause."""
-=======
     _fills_wanted: bool = False
     """A size is in doubt: the fills that explain it may have been lost."""
->>>>>>> Stashed changes
 
     def on_session(self, what: str) -> None:
         """Told of the account session: a new one is read at once."""
