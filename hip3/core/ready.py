@@ -10,7 +10,6 @@ from collections.abc import Callable
 from hip3.fsm.machines import Driver
 from hip3.fsm.ready import READY_TABLE, Condition, ReadyEvent, ReadyState
 
-
 _CONDITIONS = tuple(Condition)
 
 
