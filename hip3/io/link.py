@@ -222,6 +222,8 @@ class Link:
                 raise LinkLost(f"no ack within {self._config.ack_within_ms} ms of: {missing}")
         self._machine.fire(ConnectionEvent.SUBSCRIBED)
         self._handler.on_live()
+        if not self._require_all:
+            self.synced()  # market data bring their own state with the first message of each channel (PROTOCOL 2.2)
 
     async def _read(self, ws: WebSocketConnection) -> None:
         while True:

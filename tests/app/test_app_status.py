@@ -40,7 +40,7 @@ async def test_a_position_is_shown_with_every_age() -> None:
     assert (status["safety"]["mode"], status["safety"]["causes"]) == ("ARMED_LIVE", [])
     assert 1000 < status["safety"]["age_ms"] < status["run"]["age_ms"]
     assert all(c["holds"] and c["age_ms"] is not None for c in status["ready"]["conditions"].values())
-    assert {link["name"]: link["state"] for link in status["links"]} == {"market": "SYNCING", "account": "READY"}
+    assert {link["name"]: link["state"] for link in status["links"]} == {"market": "READY", "account": "READY"}
     (market,) = status["markets"]
     assert (market["coin"], market["reference_px"], market["missing"]) == (SNDK, "602.0", None)
     assert 500 <= market["bbo_age_ms"] <= 2600
