@@ -19,7 +19,7 @@ from hip3.venue.hyperliquid import signing
 from hip3.venue.hyperliquid.actions import canonicalise, pack
 from hip3.venue.hyperliquid.errors import ActionError
 
-NONCES_KEPT = 100_000
+NONCES_KEPT = 10_000
 """Admitted nonces kept for inspection."""
 
 # EIP-712 of user-signed actions (PROTOCOL 5.2).
@@ -162,6 +162,11 @@ class Admission:
     def _exists(self, address: str) -> bool:
         account = self._engine.state.accounts.get(address)
         return account is not None and account.exists
+
+    def is_used(self, signer: str | None, nonce: int) -> bool:
+        """Whether `signer` has used up `nonce`: nothing else that carries it can run any more."""
+        known = self._nonces.get(signer) if signer is not None else None
+        return known is not None and known.is_used(nonce)
 
     def _use_nonce(self, signer: str, nonce: int) -> None:
         now = self._engine.state.now_ms

@@ -127,8 +127,9 @@ class Exchange:
         return self.engine.state.account(address.lower()).peak_exposure_usd
 
     def in_flight(self) -> tuple[Envelope, ...]:
-        """Actions that were sent and have not run yet; lost ones are not among them."""
-        return tuple(submission.envelope for _, _, submission in self._mempool)
+        """Actions that were sent and may still run; not those that are lost or whose nonce another one used up."""
+        waiting = [submission for _, _, submission in self._mempool]
+        return tuple(s.envelope for s in waiting if not self.admission.is_used(s.signer, s.envelope.nonce))
 
     def nonces(self) -> tuple[Admitted, ...]:
         """Nonces that were used up, in order."""

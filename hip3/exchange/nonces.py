@@ -33,6 +33,10 @@ class NonceSet:
             raise texts.Refused(texts.nonce_too_low(nonce, self._highest[0]))
         self._use(nonce, oldest)
 
+    def is_used(self, nonce: int) -> bool:
+        """Whether it was admitted within the window."""
+        return nonce in self._seen
+
     def _use(self, nonce: int, oldest: int) -> None:
         self._seen.add(nonce)
         heapq.heappush(self._order, nonce)

@@ -26,7 +26,7 @@ from hip3.core.journal import Journal, Note
 from hip3.core.ledger import TrackedOrder
 from hip3.core.units import ZERO
 from hip3.exchange.exchange import Exchange
-from hip3.exchange.requests import Envelope, OrderRequest, PlaceOrders
+from hip3.exchange.requests import Envelope, Noop, OrderRequest, PlaceOrders
 from hip3.fsm.order import OrderState
 from hip3.fsm.position import PositionState
 from hip3.fsm.safety import SafetyMode
@@ -180,7 +180,8 @@ class Watch:
 
     def _wire(self) -> None:
         for envelope in self._new_envelopes():
-            if envelope.nonce <= self._last_nonce:
+            # A noop with the nonce of an order in doubt is to use it up (POST-4); everything else has its own.
+            if envelope.nonce <= self._last_nonce and not isinstance(envelope.action, Noop):
                 self._say(5, f"nonce {envelope.nonce} came after {self._last_nonce}")
             self._last_nonce = max(self._last_nonce, envelope.nonce)
             for order in orders_of(envelope):

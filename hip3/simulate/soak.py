@@ -28,7 +28,7 @@ from hip3.simulate.world import World, open_world
 
 COINS = tuple(f"xyz:{name}" for name in ("SNDK", "MU", "NVDA", "AMD", "TSLA"))
 ORDERS = 50_000
-WARM_UP = 0.4
+WARM_UP = 0.5
 """Share of the orders after which what is bounded is full: the longest memory is 20,000 fills (core/ledger)."""
 SAMPLES = 8
 TOLERANCE = 0.05

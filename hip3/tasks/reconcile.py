@@ -197,7 +197,19 @@ class Reconcile:
         """One question; then the fence, where nothing is known of an entry that could still be admitted."""
         order.queries += 1
         order.asked_ms = self.clock.wall_ms()
-        if not await self._ask(order) and not await self._fence(order):
+        if order.intent.may_be_resent and order.state is OrderState.UNKNOWN:
+            await self._try_close(order)
+        elif not await self._ask(order) and not await self._fence(order):
+            self._check_budget(order)
+
+    async def _try_close(self, order: TrackedOrder) -> None:
+        """Asks for a moment only: a position does not wait for answers, as another closing order could flip nothing."""
+        answered = False
+        with trio.move_on_after(CLOSE_ABSENT_MS / 1000):
+            answered = await self._ask(order)
+        if not answered and order.state is OrderState.UNKNOWN and self._is_past_expiry(order):
+            self._absent(order, "nobody answers for it; another close may go, for it flips nothing")
+        elif not answered:
             self._check_budget(order)
 
     async def _ask(self, order: TrackedOrder) -> bool:

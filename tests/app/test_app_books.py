@@ -146,3 +146,18 @@ async def test_the_books_hear_of_a_flatten_in_halt_whose_fill_was_lost() -> None
         await world.until(lambda: not world.positions(), 4)
         await world.until(lambda: world.bot.ledger.position(SNDK).szi == 0, 5)
         assert world.bot.tally.trades == 1
+
+
+async def test_a_close_in_doubt_does_not_wait_for_questions_that_nobody_answers() -> None:
+    """EXIT-3, DESIGN 9.8: with queries that hang or fail, the next close leaves within 5 s of a 502."""
+    for fault in (Drop(), HttpAnswer(500)):
+        async with open_world(bot_settings(STOPS_SOON), dislocated().pulse(60).source(), config=FAST) as world:
+            await holding(world)
+            world.faults.add(
+                Rule(Point.BEFORE_ADMISSION, HttpAnswer(502, "Bad Gateway"), is_order),
+                Rule(Point.INFO, fault, uses=None),
+            )
+            await world.until(lambda: not world.positions())
+            assert [at - closes(world)[0][0] <= 5000 for at, _ in closes(world)] == [True, True]
+            world.faults.rules.clear()
+            assert (await world.end()).exit_code == 0
