@@ -190,6 +190,8 @@ class Reconcile:
 
     def _due_ms(self, order: TrackedOrder) -> int:
         """Wall time of the next question about an order in doubt."""
+        if order.awaits_fills and order.queries:
+            return order.asked_ms + TRY_EVERY_MS  # it was executed: a position without a time stop until they come
         since = order.doubted_ms if order.doubted_ms is not None else 0  # awaits fills: asked at the next look
         return next_try_ms(order.queries, order.asked_ms, self._provable_ms(order), since)
 

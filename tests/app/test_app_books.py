@@ -161,3 +161,15 @@ async def test_a_close_in_doubt_does_not_wait_for_questions_that_nobody_answers(
             assert [at - closes(world)[0][0] <= 5000 for at, _ in closes(world)] == [True, True]
             world.faults.rules.clear()
             assert (await world.end()).exit_code == 0
+
+
+async def test_fills_of_an_executed_entry_are_asked_for_until_they_come() -> None:
+    """POST-4, EXIT-1: the answer said filled, so questions that fail never slow down; the time stop waits for the fill only."""
+    async with open_world(bot_settings(STOPS_SOON), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.ready()
+        world.faults.add(
+            Rule(Point.FRAME, Drop(), is_fill),
+            Rule(Point.INFO, HttpAnswer(500), lambda s: s == "orderStatus", uses=5),
+        )
+        await world.until(lambda: bool(world.positions()))
+        await world.until(lambda: world.bot.tally.trades == 1, 13)  # five questions in 2 s each, the sixth, and the way
