@@ -164,7 +164,7 @@ async def test_a_close_in_doubt_does_not_wait_for_questions_that_nobody_answers(
 
 
 async def test_fills_of_an_executed_entry_are_asked_for_until_they_come() -> None:
-    """POST-4, EXIT-1: the answer said filled, so questions that fail never slow down; the time stop waits for the fill only."""
+    """POST-4, EXIT-1: the answer said filled, so failed questions never slow down; the time stop waits for the fill only."""
     async with open_world(bot_settings(STOPS_SOON), dislocated().pulse(60).source(), config=FAST) as world:
         await world.ready()
         world.faults.add(
