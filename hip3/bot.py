@@ -1,4 +1,4 @@
-"""The parts of one bot, wired: who hands what to whom. Nothing runs here; `app.py` runs it.
+"""The parts of one bot, and what follows from a session or a mode. `wiring.py` makes it; `app.py` runs it.
 
 One object holds them because the display, the summary and the tests look at all of them; the tasks see only what they
 were given.
@@ -10,50 +10,38 @@ import random
 
 from attrs import define, frozen
 
-from hip3.core.bookkeeper import Bookkeeper
-from hip3.core.budget import ActionBudget, TokenBucket
+from hip3.core.budget import ActionBudget
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
-from hip3.core.execution import ExecutionEvent
-from hip3.core.exits import ExitRequest
-from hip3.core.explain import Witness
-from hip3.core.facts import Fact
-from hip3.core.fees import FeeCheck
-from hip3.core.gates import Caps
 from hip3.core.ids import CloidFactory
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
-from hip3.core.market import MarketState, Reference, missing_market_data
+from hip3.core.market import MarketState, missing_market_data
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
 from hip3.core.risk import DailyLimits
-from hip3.core.scheduler import Scheduler, SchedulerConfig
+from hip3.core.scheduler import Scheduler
 from hip3.core.tally import Tally
-from hip3.fsm.lifecycle import LIFECYCLE_TABLE, LifecycleEvent, LifecycleState
+from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.machines import Driver
 from hip3.fsm.ready import ReadyState
 from hip3.fsm.safety import SafetyMode
 from hip3.io.dial import Dial
-from hip3.io.link import Link, LinkLost, SharedLimits
+from hip3.io.link import Link
 from hip3.io.rest import RestClient
-from hip3.ops.boot import FROM_VENUE, VenueFacts
-from hip3.ops.detector_config import detector_config
-from hip3.ops.exit_config import exit_config, exit_rules, protection_config
-from hip3.settings.caps import effective_caps
-from hip3.settings.schema import HaltOnDisconnect, Mode, Settings, StartupPolicy
-from hip3.tasks import channels
-from hip3.tasks.channels import Answer, Doorbell, Mailbox, SignalSlots
-from hip3.tasks.executor import Executor, ExecutorConfig, ExecutorInbox
-from hip3.tasks.ingest import AccountIngest, MarketIngest
+from hip3.ops.boot import VenueFacts
+from hip3.settings.schema import HaltOnDisconnect, Settings, StartupPolicy
+from hip3.tasks.channels import Doorbell, SignalSlots
+from hip3.tasks.executor import Executor
+from hip3.tasks.ingest import MarketIngest
 from hip3.tasks.metadata import MetadataTask
-from hip3.tasks.position import PositionTask, status_event
+from hip3.tasks.position import PositionTask
 from hip3.tasks.reconcile import Reconcile
 from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
-from hip3.venue.hyperliquid import subscriptions
-from hip3.venue.hyperliquid.nonce import NonceSource, Skew
+from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.signing import Signer
 
 
@@ -75,19 +63,6 @@ class Account:
 
     user: str
     signer: Signer
-
-
-def scheduler_config(settings: Settings) -> SchedulerConfig:
-    e = settings.executor
-    return SchedulerConfig(
-        queue_cancel=e.queue_cancel,
-        queue_reduce_only=e.queue_reduce_only,
-        queue_new=e.queue_new,
-        max_batch=e.max_batch,
-        max_inflight=e.max_inflight,
-        high_water=e.high_water,
-        period_ms=e.period_ms,
-    )
 
 
 @define
@@ -224,191 +199,3 @@ class Bot:
             return
         if self.ready.is_ready and not self.safety.blocking_promotion():
             self.safety.promote(ReasonCode.AUTO_PROMOTE, "READY-TRADING, startup_policy = auto")
-
-
-def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, account: Account | None) -> Bot:
-    """Makes every part and wires it. `account` is None in observation."""
-    now = io.clock.wall_ms()
-    caps = effective_caps(settings)
-    reference = Reference(settings.detector.reference.value)
-    caps_usd = venue.oi_caps_usd
-    markets = {c: MarketState(spec, reference, oi_cap_usd=caps_usd.get(c)) for c, spec in venue.specs.items()}
-    limits_per_ip = SharedLimits()
-    signals, book, bell = SignalSlots(), SignalBook(), Doorbell()
-    ledger = Ledger()
-    exits: Mailbox[ExitRequest] = Mailbox(channels.EXITS)
-    events: Mailbox[ExecutionEvent] = Mailbox(channels.EVENTS)
-    nonces = NonceSource(io.clock.wall_ms)
-    detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
-    observing = settings.mode is Mode.OBSERVATION or account is None
-    ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, observing)
-    late: list[Bot] = []  # callbacks of parts that exist before the whole does
-    safety = Safety(lambda *change: late[0].on_mode(*change), io.clock.wall_ms)  # noqa: PLW0108 - as below
-    ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
-    bookkeeper = Bookkeeper(ledger, status_event)
-    bot = Bot(
-        settings=settings,
-        io=io,
-        venue=venue,
-        journal=journal,
-        run_id=now,
-        started_ms=now,
-        markets=markets,
-        ledger=ledger,
-        detector=detector,
-        signals=signals,
-        signal_book=book,
-        posts=PostBook(settings.executor.post_timeout_ms),
-        scheduler=Scheduler(scheduler_config(settings)),
-        ready=ready,
-        safety=safety,
-        tally=Tally(),
-        limits=DailyLimits(settings.safety.max_daily_trades, settings.safety.auto_stop_loss_usd),
-        budget=ActionBudget(bucket=TokenBucket(settings.executor.actions_per_min)),
-        nonces=nonces,
-        cloids=CloidFactory(now),
-        market_link=Link(
-            "market",
-            io.dial,
-            [s for coin in markets for s in subscriptions.market_data(coin, depth=settings.detector.depth)],
-            ingest,
-            clock=io.clock,
-            rng=io.rng,
-            journal=journal,
-            limits=limits_per_ip,
-            require_all_acks=False,
-        ),
-        market_ingest=ingest,
-        timers=Timers(
-            bookkeeper=bookkeeper,
-            markets=markets,
-            config=exit_config(settings),
-            rules=exit_rules(settings),
-            max_bbo_age_ms=settings.detector.max_bbo_age_ms,
-            max_ctx_age_ms=settings.detector.max_ctx_age_ms,
-            exits=exits,
-            wake_executor=bell,
-            events=events,
-            ready=ready,
-            safety=safety,
-            book=book,
-            connected_ms=lambda: ingest.connected_ms,
-            clock=io.clock,
-            journal=journal,
-            is_protection_due=lambda: late[0].is_protection_due,
-            on_look=lambda: late[0].try_promote(),  # noqa: PLW0108 - as above
-        ),
-        metadata=MetadataTask(
-            rest=io.rest,
-            markets=markets,
-            dexes=venue.dexes,
-            safety=safety,
-            is_exposed=lambda: late[0].is_exposed,
-            clock=io.clock,
-            journal=journal,
-            read_ms=io.clock.mono_ms(),
-        ),
-        lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].on_lifecycle(a, b)),
-        halt_bell=Doorbell(),
-        changed_ms=dict.fromkeys(("run", "lifecycle", "safety", "ready"), io.clock.mono_ms()),
-    )
-    late.append(bot)
-    ingest.on_connect = lambda: bot.metadata.connected("market")
-    bot.budget.read(venue.budget_used, venue.budget_cap)
-    if nonces.sync(venue.server_ms).skew is Skew.ERROR:
-        message = f"the local clock is {-nonces.offset_ms} ms from the venue's"
-        safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
-    if observing or account is None:
-        safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
-        return bot
-    core_caps = Caps(caps.per_market_usd, caps.total_usd)
-    _add_trader(bot, account, bookkeeper, exits, events, bell, core_caps, limits_per_ip)
-    return bot
-
-
-def _add_trader(
-    bot: Bot,
-    account: Account,
-    bookkeeper: Bookkeeper,
-    exits: Mailbox[ExitRequest],
-    events: Mailbox[ExecutionEvent],
-    bell: Doorbell,
-    caps: Caps,
-    limits_per_ip: SharedLimits,
-) -> None:
-    """The account link and the tasks behind it."""
-    settings, io, journal = bot.settings, bot.io, bot.journal
-    facts: Mailbox[Fact] = Mailbox(channels.FACTS)
-    answers: Mailbox[Answer] = Mailbox(channels.ANSWERS)
-    ask = Doorbell()
-    link = Link(
-        "account",
-        io.dial,
-        [subscriptions.order_updates(account.user), subscriptions.user_fills(account.user)],
-        AccountIngest(facts, answers, bell, bot.on_session),
-        clock=io.clock,
-        rng=io.rng,
-        journal=journal,
-        limits=limits_per_ip,
-        require_all_acks=True,
-    )
-    executor = Executor(
-        config=ExecutorConfig(
-            caps=caps,
-            exits=exit_config(settings),
-            expires_after_ms=settings.executor.expires_after_ms,
-            max_mark_age_ms=settings.detector.max_ctx_age_ms,
-            protection=protection_config(settings),
-        ),
-        ledger=bot.ledger,
-        scheduler=bot.scheduler,
-        posts=bot.posts,
-        inbox=ExecutorInbox(bot.signals, exits, answers, bell),
-        facts=facts,
-        events=events,
-        markets=bot.markets,
-        safety=bot.safety,
-        limits=bot.limits,
-        budget=bot.budget,
-        not_ready=bot.not_ready,
-        signer=account.signer,
-        nonces=bot.nonces,
-        cloids=bot.cloids,
-        link=link,
-        lost=LinkLost,
-        book=bot.signal_book,
-        clock=io.clock,
-        journal=journal,
-        witness=Witness(bot.safety, bot.ready, bot.scheduler, bot.posts, bot.detector.config),
-    )
-    reconcile = Reconcile(
-        rest=io.rest,
-        signer=account.signer,
-        user=account.user,
-        dexes=bot.venue.dexes,
-        ledger=bot.ledger,
-        facts=facts,
-        bell=ask,
-        safety=bot.safety,
-        nonces=bot.nonces,
-        budget=bot.budget,
-        clock=io.clock,
-        journal=journal,
-        on_doubt_that_stays=Severity.HALT if settings.safety.halt_on_retry_budget else Severity.SAFE,
-    )
-    position = PositionTask(
-        bookkeeper,
-        facts,
-        events,
-        bot.ready,
-        bot.tally,
-        bell,
-        ask,
-        reconcile.read_soon,
-        io.clock,
-        journal,
-        FeeCheck(bot.detector.taker_fee_bps, is_stated=bot.venue.fee_source == FROM_VENUE),
-        bot.on_ledger,
-    )
-    risk = RiskTask(events, bot.limits, bot.safety, io.clock, journal)
-    bot.trader = Trader(account, link, executor, position, reconcile, risk)

@@ -83,7 +83,7 @@ FLOORS = (
     ),
     *(
         Floor(place, ours=("hip3",), others=("*",), never=CONCURRENCY)
-        for place in ("hip3/app.py", "hip3/bot.py", "hip3/cli/", "hip3/ops/", "hip3/console/")
+        for place in ("hip3/app.py", "hip3/bot.py", "hip3/wiring.py", "hip3/cli/", "hip3/ops/", "hip3/console/")
     ),
     Floor(
         "hip3/exchange/",

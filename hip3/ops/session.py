@@ -11,7 +11,7 @@ import trio
 from attrs import frozen
 
 from hip3.app import App, Outcome
-from hip3.bot import Account, Bot, BotIO, build
+from hip3.bot import Account, Bot, BotIO
 from hip3.core.clock import Clock
 from hip3.core.journal import Journal
 from hip3.io.dial import Dial
@@ -20,6 +20,7 @@ from hip3.ops.boot import PreflightRefused, read_venue
 from hip3.ops.stop import Stop
 from hip3.settings.schema import Mode, Settings
 from hip3.venue.hyperliquid.signing import assert_backend
+from hip3.wiring import build
 
 BOOT_S = 30.0
 """A venue that has not answered a handful of questions by then is not one to trade on."""
