@@ -23,7 +23,9 @@ from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Scheduler
+from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
+from hip3.fsm.connection import ConnectionEvent, ConnectionState
 from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.machines import Driver
 from hip3.fsm.ready import ReadyState
@@ -108,6 +110,7 @@ class Bot:
     halt_bell: Doorbell
     changed_ms: dict[str, int]
     """Monotonic time of the last change of run, lifecycle, safety and ready; each begins with the start."""
+    scribe: Scribe
     trader: Trader | None = None
 
     @property
@@ -162,14 +165,18 @@ class Bot:
             message = "the account link is down; entries wait for READY"
             self.safety.add(ReasonCode.WS_DISCONNECT, Severity.SAFE, "account", message, Clears.AUTO)
 
-    def on_lifecycle(self, before: LifecycleState, after: LifecycleState) -> None:
+    def on_lifecycle(self, before: LifecycleState, event: LifecycleEvent, after: LifecycleState) -> None:
         self.changed_ms["lifecycle"] = self.io.clock.mono_ms()
         self.note("info", "lifecycle", before=before.name, after=after.name)
+        self.scribe.transition("lifecycle", "process", before.name, after.name, event.name)
+        self.scribe.commit()
 
     def on_ready(self, before: ReadyState, after: ReadyState) -> None:
         self.changed_ms["ready"] = self.io.clock.mono_ms()
         missing = [c.value for c in self.ready.missing]
         self.note("info", "ready_trading" if after is ReadyState.READY else "not_ready", was=before.name, missing=missing)
+        self.scribe.transition("ready", "trading", before.name, after.name, ",".join(missing) or "COMPLETE")
+        self.scribe.commit()
         if after is ReadyState.READY:
             self.safety.clear(ReasonCode.WS_DISCONNECT, "account")
             if self.trader is not None:
@@ -179,12 +186,23 @@ class Bot:
         self.changed_ms["safety"] = self.io.clock.mono_ms()
         level = "critical" if after is SafetyMode.HALT else "info"
         self.note(level, "safety_mode", before=before.name, after=after.name, reason=code.value, message=message)
+        self.scribe.transition("safety", "process", before.name, after.name, code.value, message)
+        self.scribe.commit()  # before anything follows from it
         if after is SafetyMode.HALT:
             if self.trader is not None:
                 self.trader.executor.purge(f"HALT: {code.value}")
             self.halt_bell.ring()
         if self.trader is not None:
             self.trader.executor.inbox.bell.ring()
+
+    def on_storage(self, trouble: str) -> None:
+        """What is decided from here on could be forgotten: no more entries, and flat (STO-4)."""
+        self.note("critical", "storage_unavailable", why=trouble)
+        self.safety.add(ReasonCode.STORAGE_UNAVAILABLE, Severity.HALT, "store", trouble, Clears.OPERATOR)
+
+    def on_link(self, name: str, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
+        self.scribe.transition("connection", name, before.name, after.name, event.name)
+        self.scribe.commit()
 
     def on_ledger(self) -> None:
         """After each fact: a position that is there in HALT is the halt procedure's business, whoever opened it."""

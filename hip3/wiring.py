@@ -20,8 +20,10 @@ from hip3.core.market import MarketState, Reference
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
+from hip3.core.records import NoRecorder, Recorder
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Scheduler, SchedulerConfig
+from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
 from hip3.fsm.lifecycle import LIFECYCLE_TABLE
 from hip3.fsm.machines import Driver
@@ -57,8 +59,15 @@ def scheduler_config(settings: Settings) -> SchedulerConfig:
     )
 
 
-def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, account: Account | None) -> Bot:
-    """Makes every part and wires it. `account` is None in observation."""
+def build(
+    settings: Settings,
+    io: BotIO,
+    venue: VenueFacts,
+    journal: Journal,
+    account: Account | None,
+    recorder: Recorder | None = None,
+) -> Bot:
+    """Makes every part and wires it. `account` is None in observation; `recorder` None keeps nothing."""
     now = io.clock.wall_ms()
     caps = effective_caps(settings)
     reference = Reference(settings.detector.reference.value)
@@ -66,14 +75,15 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
     markets = {c: MarketState(spec, reference, oi_cap_usd=caps_usd.get(c)) for c, spec in venue.specs.items()}
     limits_per_ip = SharedLimits()
     signals, book, bell = SignalSlots(), SignalBook(), Doorbell()
-    ledger = Ledger()
+    late: list[Bot] = []  # callbacks of parts that exist before the whole does
+    scribe = Scribe(recorder or NoRecorder(), io.clock.wall_ms, lambda why: late[0].on_storage(why))  # noqa: PLW0108 - `late` is empty as yet
+    ledger = Ledger(on_move=scribe.order_moved, on_position=scribe.position_moved)
     exits: Mailbox[ExitRequest] = Mailbox(channels.EXITS)
     events: Mailbox[ExecutionEvent] = Mailbox(channels.EVENTS)
-    nonces = NonceSource(io.clock.wall_ms)
+    nonces = NonceSource(io.clock.wall_ms, on_issue=scribe.nonce)
     detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
     observing = settings.mode is Mode.OBSERVATION or account is None
     ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, observing)
-    late: list[Bot] = []  # callbacks of parts that exist before the whole does
     safety = Safety(lambda *change: late[0].on_mode(*change), io.clock.wall_ms)  # noqa: PLW0108 - as below
     ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
     bookkeeper = Bookkeeper(ledger, status_event)
@@ -89,7 +99,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
         detector=detector,
         signals=signals,
         signal_book=book,
-        posts=PostBook(settings.executor.post_timeout_ms),
+        posts=PostBook(settings.executor.post_timeout_ms, on_change=scribe.post_moved),
         scheduler=Scheduler(scheduler_config(settings)),
         ready=ready,
         safety=safety,
@@ -126,6 +136,7 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
             connected_ms=lambda: ingest.connected_ms,
             clock=io.clock,
             journal=journal,
+            scribe=scribe,
             is_protection_due=lambda: late[0].is_protection_due,
             on_look=lambda: late[0].try_promote(),  # noqa: PLW0108 - as above
         ),
@@ -139,11 +150,13 @@ def build(settings: Settings, io: BotIO, venue: VenueFacts, journal: Journal, ac
             journal=journal,
             read_ms=io.clock.mono_ms(),
         ),
-        lifecycle=Driver(LIFECYCLE_TABLE, lambda a, _e, b: late[0].on_lifecycle(a, b)),
+        lifecycle=Driver(LIFECYCLE_TABLE, lambda *change: late[0].on_lifecycle(*change)),  # noqa: PLW0108 - as above
         halt_bell=Doorbell(),
         changed_ms=dict.fromkeys(("run", "lifecycle", "safety", "ready"), io.clock.mono_ms()),
+        scribe=scribe,
     )
     late.append(bot)
+    bot.market_link.on_state = bot.on_link
     ingest.on_connect = lambda: bot.metadata.connected("market")
     bot.budget.read(venue.budget_used, venue.budget_cap)
     if nonces.sync(venue.server_ms).skew is Skew.ERROR:
@@ -211,6 +224,7 @@ def _add_trader(
         clock=io.clock,
         journal=journal,
         witness=Witness(bot.safety, bot.ready, bot.scheduler, bot.posts, bot.detector.config),
+        scribe=bot.scribe,
     )
     reconcile = Reconcile(
         rest=io.rest,
@@ -239,7 +253,9 @@ def _add_trader(
         io.clock,
         journal,
         FeeCheck(bot.detector.taker_fee_bps, is_stated=bot.venue.fee_source == FROM_VENUE),
+        bot.scribe,
         bot.on_ledger,
     )
     risk = RiskTask(events, bot.limits, bot.safety, io.clock, journal)
+    link.on_state = bot.on_link
     bot.trader = Trader(account, link, executor, position, reconcile, risk)

@@ -108,3 +108,18 @@ Fact = (
     | AccountRead
     | FillsRead
 )
+
+
+def event_id(fact: Fact) -> str:
+    """What an audit row names as its cause: the kind of the fact and what of it tells it from others."""
+    match fact:
+        case OrderUpdates(updates):
+            return "OrderUpdates:" + ",".join(f"{u.oid}@{u.status_time_ms}" for u in updates[:3])
+        case UserFills(_, fills, is_snapshot):
+            return "UserFills:snapshot" if is_snapshot else "UserFills:" + ",".join(str(fill.tid) for fill in fills[:3])
+        case AccountRead(states, _):
+            return f"AccountRead:{max((s.time_ms for s in states), default=0)}"
+        case FillsRead() | LinkUp() | LinkDown():
+            return type(fact).__name__
+        case _:
+            return f"{type(fact).__name__}:{fact.cloid}"

@@ -9,7 +9,7 @@ Quantities come from fills alone; an answer that reports a fill keeps its order 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 from attrs import define, field
@@ -19,7 +19,7 @@ from hip3.core.detector import Signal
 from hip3.core.events import Fill
 from hip3.core.ids import ClientOrderId, TimeInForce
 from hip3.core.orders import OrderIntent
-from hip3.core.trades import MarketPosition
+from hip3.core.trades import EntrySignal, MarketPosition
 from hip3.fsm.order import ORDER_TABLE, TERMINAL, OrderEvent, OrderState
 from hip3.fsm.position import PositionEvent, PositionState
 from hip3.fsm.table import Refused
@@ -90,6 +90,10 @@ class TrackedOrder:
         return max(units.ZERO, self.intent.sz - self.filled_sz)
 
 
+OnMove = Callable[[TrackedOrder, OrderState | None, OrderEvent | None, int], None]
+OnPosition = Callable[[MarketPosition, PositionState, PositionEvent], None]
+
+
 @define
 class Ledger:
     """Orders by cloid, positions by coin, fills once each."""
@@ -101,6 +105,9 @@ class Ledger:
     recent_fills: OrderedDict[tuple[str, int, int], Fill] = field(factory=OrderedDict)
     """Fills that moved a position, newest last."""
     seen_fills: OrderedDict[tuple[str, int, int], None] = field(factory=OrderedDict)
+    on_move: OnMove = field(default=lambda _order, _before, _event, _at_ms: None, eq=False, repr=False)
+    """Told of each order registered (no state before, no event) and of each change of state, in the same step."""
+    on_position: OnPosition = field(default=lambda _position, _before, _event: None, eq=False, repr=False)
     _by_oid: dict[int, str] = field(factory=dict)
 
     # ---- reading
@@ -108,7 +115,7 @@ class Ledger:
     def position(self, coin: str) -> MarketPosition:
         position = self.positions.get(coin)
         if position is None:
-            position = self.positions[coin] = MarketPosition(coin)
+            position = self.positions[coin] = MarketPosition(coin, on_fire=self.on_position)
         return position
 
     def find(self, cloid: str | None, oid: int | None) -> TrackedOrder | None:
@@ -175,8 +182,9 @@ class Ledger:
         else:
             position.fire(PositionEvent.ENTRY_PLACED)
             if position.szi == 0:
-                position.signal = signal
+                position.signal = EntrySignal(signal.id, signal.edge_bps, signal.reference_px) if signal else None
         order = self.orders[key] = TrackedOrder(intent)
+        self.on_move(order, None, None, intent.created_at_ms)
         return order
 
     def mark_sent(self, cloid: ClientOrderId, at_ms: int, nonce: int | None = None) -> None:
@@ -209,6 +217,8 @@ class Ledger:
             order.queries = 0
         if order.is_terminal and order.ended_ms is None:
             order.ended_ms = at_ms
+        if order.state is not before:
+            self.on_move(order, before, event, at_ms)
         self.settle(order)
         return order.state is not before
 

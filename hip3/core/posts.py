@@ -7,6 +7,7 @@ ended. A record that ended stays known for a while, so that a late answer still 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from attrs import define, field
 
@@ -40,6 +41,10 @@ class PostBook:
     sent: int = 0
     completed: int = 0
     high_water: int = 0
+    on_change: Callable[[Post, PostState | None, PostEvent | None], None] = field(
+        default=lambda _post, _before, _event: None, eq=False, repr=False
+    )
+    """Told of each post registered (no state before, no event) and of each change of state, in the same step."""
     _next_id: int = 0
     _live: OrderedDict[int, Post] = field(factory=OrderedDict)
     _ended: OrderedDict[int, Post] = field(factory=OrderedDict)
@@ -62,13 +67,16 @@ class PostBook:
         self._next_id += 1
         post = Post(self._next_id, batch, nonce, now_ms, now_ms + self.timeout_ms)
         self._live[post.id] = post
+        self.on_change(post, None, None)
         return post
 
     def handed_over(self, post: Post) -> None:
         """The socket took the bytes: from here it is in flight."""
         if post.is_ended:
             return
-        post.state = POST_TABLE.next(post.state, PostEvent.HANDED_OVER)
+        before = post.state
+        post.state = POST_TABLE.next(before, PostEvent.HANDED_OVER)
+        self.on_change(post, before, PostEvent.HANDED_OVER)
         post.was_sent = True
         self.sent += 1
         self.high_water = max(self.high_water, self.in_flight)
@@ -77,7 +85,9 @@ class PostBook:
         """Ends a post once; False where it had ended before."""
         if post.is_ended:
             return False
-        post.state = POST_TABLE.next(post.state, event)
+        before = post.state
+        post.state = POST_TABLE.next(before, event)
+        self.on_change(post, before, event)
         self.completed += post.was_sent
         del self._live[post.id]
         self._ended[post.id] = post

@@ -200,6 +200,35 @@ class Recorder(Protocol):
         ...
 
 
+class MemoryRecorder:
+    """Keeps commits in a list: for simulations, where the process that must not lose them is the test itself.
+
+    `fails` is the trouble that the next commits meet; while it is set nothing is kept and what was put stays waiting.
+    """
+
+    def __init__(self) -> None:
+        self.commits: list[tuple[Record, ...]] = []
+        self.fails: str | None = None
+        self._waiting: list[Record] = []
+
+    @property
+    def records(self) -> list[Record]:
+        """Everything committed, in order."""
+        return [record for commit in self.commits for record in commit]
+
+    def put(self, record: Record) -> None:
+        """Waits for the next commit."""
+        self._waiting.append(record)
+
+    def commit(self) -> None:
+        """Keeps what waits. Raises StorageUnavailable while `fails` is set."""
+        if self.fails is not None:
+            raise StorageUnavailable(self.fails)
+        if self._waiting:
+            self.commits.append(tuple(self._waiting))
+            self._waiting.clear()
+
+
 class NoRecorder:
     """Keeps nothing: observation without a store, and tests of parts that are about something else."""
 

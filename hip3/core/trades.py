@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from hip3.core import units
-from hip3.core.detector import Signal
 from hip3.core.events import Fill
 from hip3.core.ids import ClientOrderId, OrderSide
 from hip3.fsm.position import POSITION_TABLE, PositionState
@@ -46,6 +46,23 @@ class Trade:
         return self.exit_ms - self.entry_ms
 
 
+@frozen
+class EntrySignal:
+    """What a position remembers of the signal that opened it: id, edge at the touched price (bps), reference price."""
+
+    id: str
+    edge_bps: Decimal
+    reference_px: Decimal
+
+
+def _not_told(_position: MarketPosition, _before: PositionState, _event: Event) -> None:
+    """Nobody listens."""
+
+
+DUMP_FORM = "1"
+"""Form of `MarketPosition.dump`; another one is refused."""
+
+
 @define
 class MarketPosition:
     """One market's position. `szi` is signed; `entry_ms` is the venue's time of the first fill and is never reset by a
@@ -60,7 +77,7 @@ class MarketPosition:
     last_fill_ms: int | None = None
     realized_usd: Decimal = units.ZERO
     fees_usd: Decimal = units.ZERO
-    signal: Signal | None = None
+    signal: EntrySignal | None = None
     closing: ClientOrderId | None = None
     close_attempts: int = 0
     adopted_ms: int = 0
@@ -70,13 +87,18 @@ class MarketPosition:
     stop_not_before_ms: int = 0
     """Wall time; set where the venue ended a protective stop, so that the next one is not placed in a loop."""
     exit_reason: str = "unknown"
+    on_fire: Callable[[MarketPosition, PositionState, Event], None] = field(default=_not_told, eq=False, repr=False)
+    """Told of each event that changed the state, in the same step."""
     _traded_sz: Decimal = units.ZERO
     _entry_notional: Decimal = units.ZERO
     _exit_sz: Decimal = units.ZERO
     _exit_notional: Decimal = units.ZERO
 
     def fire(self, event: Event) -> None:
-        self.state = POSITION_TABLE.next(self.state, event)
+        before = self.state
+        self.state = POSITION_TABLE.next(before, event)
+        if self.state is not before:
+            self.on_fire(self, before, event)
 
     @property
     def side(self) -> OrderSide:
@@ -163,3 +185,44 @@ class MarketPosition:
         self._traded_sz = self._entry_notional = self._exit_sz = self._exit_notional = units.ZERO
         self.signal, self.closing, self.close_attempts, self.exit_reason = None, None, 0, "unknown"
         self.close_not_before_ms = self.stop_not_before_ms = 0
+
+    # ---- across a restart
+
+    def dump(self) -> str:
+        """A held position in one line, for the next run: fields joined by `|`, decimals as text."""
+        signal = (self.signal.id, self.signal.edge_bps, self.signal.reference_px) if self.signal else ("", "", "")
+        parts = (
+            DUMP_FORM,
+            self.szi,
+            self.entry_px,
+            self.entry_ms if self.entry_ms is not None else "",
+            self.last_fill_ms if self.last_fill_ms is not None else "",
+            self.realized_usd,
+            self.fees_usd,
+            self._traded_sz,
+            self._entry_notional,
+            self._exit_sz,
+            self._exit_notional,
+            self.exit_reason,
+            *signal,
+        )
+        return "|".join(str(part) for part in parts)
+
+    def restore(self, text: str) -> None:
+        """Takes over what `dump` wrote; entry time included, so that a restart resets no time stop (EXIT-1).
+
+        Raises ValueError for a text that is not one of these.
+        """
+        parts = text.split("|")
+        if len(parts) != 15 or parts[0] != DUMP_FORM:
+            raise ValueError(f"position of {self.coin}: {text!r} is no form {DUMP_FORM} position")
+        try:
+            numbers = [Decimal(part) for part in (*parts[1:3], *parts[5:11])]
+            entry_ms, last_fill_ms = (int(part) if part else None for part in parts[3:5])
+            signal = EntrySignal(parts[12], Decimal(parts[13]), Decimal(parts[14])) if parts[12] else None
+        except (ArithmeticError, ValueError) as e:
+            raise ValueError(f"position of {self.coin}: {text!r} cannot be read") from e
+        self.szi, self.entry_px, self.realized_usd, self.fees_usd = numbers[:4]
+        self._traded_sz, self._entry_notional, self._exit_sz, self._exit_notional = numbers[4:]
+        self.entry_ms, self.last_fill_ms, self.exit_reason, self.signal = entry_ms, last_fill_ms, parts[11], signal
+        self.fire(Event.HOLDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -106,6 +106,8 @@ class Link:
         self._limits = limits
         self._require_all = require_all_acks
         self._config = config or LinkConfig()
+        self.on_state: Callable[[str, ConnectionState, ConnectionEvent, ConnectionState], None] | None = None
+        """Told of each change of state with the link's name, in the same step."""
         self._machine = Driver(CONNECTION_TABLE, self._changed)
         self._ws: WebSocketConnection | None = None
         self._awaiting: set[tuple[str, str | None, str | None]] = set()
@@ -275,6 +277,8 @@ class Link:
         elif event in (ConnectionEvent.LOST, ConnectionEvent.STOP):
             self.live_since_ms = None
         self._note("debug", "connection", before=before.name, cause=event.name, after=after.name)
+        if self.on_state is not None:
+            self.on_state(self.name, before, event, after)
 
     def _note(self, level: str, event: str, **fields: object) -> None:
         self._journal.note(self._clock.wall_ms(), level, event, link=self.name, **fields)

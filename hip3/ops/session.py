@@ -14,6 +14,7 @@ from hip3.app import App, Outcome
 from hip3.bot import Account, Bot, BotIO
 from hip3.core.clock import Clock
 from hip3.core.journal import Journal
+from hip3.core.records import Recorder
 from hip3.io.dial import Dial
 from hip3.io.rest import RestClient, http_client, ip_weight
 from hip3.ops.boot import PreflightRefused, read_venue
@@ -68,8 +69,12 @@ async def run_session(
     journal: Journal,
     stop: Stop,
     on_app: Callable[[App], None] = lambda _app: None,
+    recorder: Recorder | None = None,
 ) -> Ended:
-    """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly."""
+    """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly.
+
+    `recorder` takes what must outlive the process; None keeps nothing.
+    """
     assert_backend()
     async with http_client(reach.transport) as client, http_client(reach.transport) as own_client:
         weight = ip_weight()
@@ -81,13 +86,15 @@ async def run_session(
             flatten_rest=RestClient(own_client, clock, reach.rest_url, weight, waits=False),
         )
         account = None if settings.mode is Mode.OBSERVATION else reach.account
-        bot = await _boot(settings, io, journal, account, stop)
+        bot = await _boot(settings, io, journal, account, stop, recorder)
         app = App(bot, stop)
         on_app(app)
         return Ended(bot, await app.run())
 
 
-async def _boot(settings: Settings, io: BotIO, journal: Journal, account: Account | None, stop: Stop) -> Bot:
+async def _boot(
+    settings: Settings, io: BotIO, journal: Journal, account: Account | None, stop: Stop, recorder: Recorder | None
+) -> Bot:
     """Reads the venue under a deadline; a stop ends it at once, for nothing has been started."""
     bot: Bot | None = None
     with trio.move_on_after(BOOT_S) as deadline:
@@ -101,7 +108,7 @@ async def _boot(settings: Settings, io: BotIO, journal: Journal, account: Accoun
             try:
                 user, signer = (account.user, account.signer.address) if account else (None, None)
                 venue = await read_venue(io.rest, settings, user, signer)
-                bot = build(settings, io, venue, journal, account)
+                bot = build(settings, io, venue, journal, account, recorder)
             finally:
                 nursery.cancel_scope.cancel()
     if deadline.cancelled_caught:

@@ -18,6 +18,7 @@ from hip3.app import App, Outcome
 from hip3.bot import Bot
 from hip3.core.events import Fill, OrderUpdate, Position
 from hip3.core.journal import Journal, Note
+from hip3.core.records import MemoryRecorder
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Faults
@@ -43,6 +44,8 @@ class World:
     journal: Journal
     clock: TrioClock
     memory: InMemory
+    recorder: MemoryRecorder = field(factory=MemoryRecorder)
+    """What the bot made durable."""
     started: trio.Event = field(factory=trio.Event)
     ended: trio.Event = field(factory=trio.Event)
     app: App | None = None
@@ -137,6 +140,7 @@ async def open_world(
     start_ms: int = START_MS,
     journal: Journal | None = None,
     through: Callable[[Dial], Dial] = lambda dial: dial,
+    recorder: MemoryRecorder | None = None,
 ) -> AsyncIterator[World]:
     """Starts exchange and bot at the wall time `start_ms`. The block may end before the bot, which is then cancelled.
 
@@ -147,7 +151,7 @@ async def open_world(
     struck = faults if faults is not None else Faults()
     venue = make_paper(settings, source, clock, faults=struck, config=config)
     memory = InMemory(venue.exchange)
-    world = World(venue, struck, stop, own_journal, clock, memory)
+    world = World(venue, struck, stop, own_journal, clock, memory, recorder or MemoryRecorder())
 
     def on_app(app: App) -> None:
         world.app = app
@@ -158,7 +162,14 @@ async def open_world(
         try:
             with world._bot_scope:
                 world.result = await run_session(
-                    settings, reach, clock=clock, rng=random.Random(1), journal=own_journal, stop=stop, on_app=on_app
+                    settings,
+                    reach,
+                    clock=clock,
+                    rng=random.Random(1),
+                    journal=own_journal,
+                    stop=stop,
+                    on_app=on_app,
+                    recorder=world.recorder,
                 )
         finally:
             world.ended.set()

@@ -34,6 +34,7 @@ from hip3.core.posts import Post, PostBook
 from hip3.core.protection import ProtectionConfig
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Batch, Enqueued, Scheduler
+from hip3.core.scribe import Scribe
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostEvent
 from hip3.fsm.safety import SafetyMode
@@ -102,6 +103,7 @@ class Executor:
     clock: Clock
     journal: Journal
     witness: Witness
+    scribe: Scribe
     late_answers: int = 0
     orphan_answers: int = 0
     closer: Closer = field(init=False)
@@ -140,6 +142,7 @@ class Executor:
             self._tell(judged)
         if sent is not None:
             self._after_send(*sent)
+        self.scribe.commit()
 
     async def _send_next(self) -> tuple[Post, SignedAction] | None:
         """One tick of the scheduler and, where it gives a batch, one post; what left, or None."""
@@ -197,6 +200,7 @@ class Executor:
         """Journals signals, what became of them, and what every filter and gate says of them (OPS-7)."""
         for signal, verdict, seen in judged:
             self.book.judged(signal, verdict)
+            self.scribe.signal(signal, verdict)
             self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
             if verdict.refusal is None:
                 self._note("info", "order_enqueued", cloid=verdict.detail, signal=signal.id, coin=signal.coin)
@@ -360,6 +364,20 @@ class Executor:
         if sendable is None:
             return None
         nonce = self.nonces.next()
+        if sendable.orders and not self.scribe.intents(sendable.orders, nonce, self.clock.wall_ms()):
+            return await self._send_unrecorded(sendable)
+        return await self._send_signed(sendable, nonce)
+
+    async def _send_unrecorded(self, batch: Batch) -> tuple[Post, SignedAction] | None:
+        """The storage refused the intents: no entry leaves without its row (STO-4); what reduces is never held back."""
+        for intent in batch.orders:
+            if not intent.may_be_resent:
+                self._drop(intent, "its intent could not be stored")
+        closing = tuple(o for o in batch.orders if o.may_be_resent)
+        sendable = self._sendable(Batch(orders=closing)) if closing else None
+        return await self._send_signed(sendable, self.nonces.next()) if sendable is not None else None
+
+    async def _send_signed(self, sendable: Batch, nonce: int) -> tuple[Post, SignedAction] | None:
         signed = self._sign(sendable, nonce)
         post = self.posts.register(sendable, nonce, self.clock.mono_ms())
         frame = encode_post(post.id, signed)

@@ -18,6 +18,7 @@ from hip3.core.journal import Journal
 from hip3.core.ledger import TrackedOrder
 from hip3.core.protection import AGAIN_MS
 from hip3.core.ready import Ready
+from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
 from hip3.core.trades import MarketPosition, Trade
 from hip3.fsm.order import OrderEvent, OrderState
@@ -56,6 +57,7 @@ class PositionTask:
     clock: Clock
     journal: Journal
     fees: FeeCheck
+    scribe: Scribe
     on_change: Callable[[], None] = lambda: None
     """Called after each fact, in the same step; for invariants and displays."""
     trades: deque[Trade] = field(factory=lambda: deque(maxlen=KEPT_TRADES))
@@ -66,13 +68,15 @@ class PositionTask:
             self.handle(fact)
 
     def handle(self, fact: f.Fact) -> None:
-        """Applies one fact and passes on what followed."""
+        """Applies one fact and passes on what followed; all that is to be remembered of it is one commit (REC-2)."""
+        self.scribe.event_id = f.event_id(fact)
         for consequence in self.bookkeeper.apply(fact, self.clock.wall_ms()):
             self._pass_on(consequence)
         if isinstance(fact, f.AccountRead):
             # `orderUpdates` has no snapshot: its ack, which came before this reading, and this reading stand for it.
             self.ready.set(Condition.ORDER_SNAPSHOT, holds=True)
             self._note("info", "open_orders_loaded", count=len(fact.open_orders))
+        self.scribe.commit()
         self.on_change()
 
     def _pass_on(self, consequence: b.Consequence) -> None:
@@ -82,11 +86,13 @@ class PositionTask:
             case b.Closed(trade):
                 self.trades.append(trade)
                 self.tally.on_trade(trade)
+                self.scribe.trade(trade)
                 self._closed(trade)
                 self.events.put(consequence)
             case b.OrderEnded(order):
                 self._ended(order)
             case b.OrderRests(order):
+                self.scribe.result(order)
                 self._note("info", "order_open", cloid=str(order.cloid), coin=order.intent.coin)
                 self.wake_executor.ring()
             case b.OrderRejected():
@@ -99,13 +105,17 @@ class PositionTask:
                 else:
                     self.wake_reconcile.ring()
             case b.Corrected(coin, ours, venue):
+                self.scribe.transition("reconcile", coin, str(ours), str(venue), "CORRECTED", "the venue stated it twice")
+                self.scribe.position(self.bookkeeper.ledger.position(coin))
                 self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue)
                 self.events.put(consequence)
             case b.FillsSnapshot(count):
                 self.ready.set(Condition.FILLS_SNAPSHOT, holds=True)
                 self._note("info", "user_fills_snapshot", count=count)
                 self.wake_reconcile.ring()
-            case b.PositionsAgree():
+            case b.PositionsAgree(time_ms):
+                if time_ms:
+                    self.scribe.cursor(time_ms, "statement")
                 self.ready.set(Condition.POSITION_SYNCED, holds=True)
 
     def _closed(self, trade: Trade) -> None:
@@ -128,6 +138,7 @@ class PositionTask:
 
     def _ended(self, order: TrackedOrder) -> None:
         self.tally.on_order_ended(order)
+        self.scribe.result(order)
         coin = order.intent.coin
         self._note("info", f"order_{order.state.name.lower()}", cloid=str(order.cloid), coin=coin, filled=order.filled_sz)
         position = self.bookkeeper.ledger.position(coin)
@@ -164,6 +175,10 @@ class PositionTask:
         fill, order = filled.fill, filled.order
         self.tally.on_fill(fill)
         position = self.bookkeeper.ledger.position(fill.coin)
+        self.scribe.fill(fill)
+        self.scribe.position(position)
+        if order is not None:
+            self.scribe.result(order)
         self._note(
             "info",
             "fill",

@@ -19,6 +19,7 @@ from hip3.core.journal import Journal
 from hip3.core.market import MarketState, missing_market_data
 from hip3.core.outlook import SignalBook
 from hip3.core.ready import Ready
+from hip3.core.scribe import Scribe
 from hip3.fsm.ready import Condition
 from hip3.fsm.safety import SafetyMode
 from hip3.tasks.channels import Doorbell, Mailbox
@@ -46,6 +47,7 @@ class Timers:
     """Monotonic time of the market-data link's last connect; None while it is down."""
     clock: Clock
     journal: Journal
+    scribe: Scribe
     is_protection_due: Callable[[], bool] = lambda: False
     """True where the executor would place or withdraw a protective stop, if it were awake (EXIT-5)."""
     on_look: Callable[[], None] = lambda: None
@@ -66,7 +68,10 @@ class Timers:
         self._market_data()
         for record, after, edge in self.book.follow_up(dict(self.markets), self.clock.mono_ms()):
             self._note("debug", "follow_up", signal=record.signal.id, after_ms=after, edge_bps=edge)
+            self.scribe.follow_up(record.signal.id, after, edge)
         self.on_look()
+        self.scribe.event_id = "timer"
+        self.scribe.commit()
 
     def _exits(self) -> None:
         ledger, now = self.bookkeeper.ledger, self.clock.wall_ms()

@@ -28,8 +28,10 @@ from hip3.core.orders import CancelIntent
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
+from hip3.core.records import NoRecorder
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Scheduler, SchedulerConfig
+from hip3.core.scribe import Scribe
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostState
 from hip3.tasks.channels import ANSWERS, EVENTS, EXITS, FACTS, Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
@@ -179,6 +181,7 @@ def bench() -> Bench:
         clock=clock,
         journal=journal,
         witness=Witness(safety, Ready(lambda *_: None), scheduler, posts, config),
+        scribe=Scribe(NoRecorder(), clock.wall_ms, lambda _why: None),
     )
     detector = Detector(config, "t", {SNDK.coin: D("0.9"), MU.coin: D("0.9")})
     return Bench(executor, wire, clock, detector, safety, Bookkeeper(ledger, status_event))

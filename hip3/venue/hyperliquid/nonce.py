@@ -54,13 +54,16 @@ def judge_skew(offset_ms: int) -> Skew:
 class NonceSource:
     """Issues the nonces of one key."""
 
-    def __init__(self, wall_ms: Callable[[], int], last: int = 0) -> None:
-        """`wall_ms` gives Unix ms; `last` is the last nonce issued by an earlier run."""
+    def __init__(
+        self, wall_ms: Callable[[], int], last: int = 0, on_issue: Callable[[int], None] = lambda _nonce: None
+    ) -> None:
+        """`wall_ms` gives Unix ms; `last` is the last nonce issued by an earlier run; `on_issue` hears of each new one."""
         if last < 0:
             raise ValueError(f"the last nonce cannot be negative, got {last}")
         self._wall_ms = wall_ms
         self._last = last
         self._offset_ms = 0
+        self._on_issue = on_issue
 
     @property
     def last(self) -> int:
@@ -75,6 +78,7 @@ class NonceSource:
     def next(self) -> int:
         """A new nonce: `max(last + 1, now + offset)` (NON-1)."""
         self._last = max(self._last + 1, self._wall_ms() + self._offset_ms)
+        self._on_issue(self._last)
         return self._last
 
     def sync(self, server_ms: int) -> ClockCheck:

@@ -1,0 +1,138 @@
+"""What the bot makes durable, from venue frames to committed records (STO-3, STO-4, REC-2), and what it does without a disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+
+from hip3.core.records import (
+    FillRecord,
+    FollowUpRecord,
+    IntentRecord,
+    MemoryRecorder,
+    ProcessedRecord,
+    Record,
+    ResultRecord,
+    SignalRecord,
+    StateRecord,
+    TradeRecord,
+    Transition,
+)
+from hip3.core.scribe import CURSOR_EVENT_KEY, CURSOR_TIME_KEY, NONCE_KEY
+from hip3.fsm.machines import ALL_TABLES
+from hip3.fsm.safety import SafetyMode
+from hip3.simulate.world import World, open_world
+from tests.app.app_builders import FAST, SNDK, bot_settings, closes, dislocated, entries
+
+BRIEF = {"position.time_stop_ms": 2000, "position.reduce_only_timeout_ms": 4000}
+
+
+def of(world: World, kind: type[Record]) -> list[Record]:
+    return [r for r in world.recorder.records if isinstance(r, kind)]
+
+
+def chains(records: list[Record]) -> dict[tuple[str, str], list[Transition]]:
+    found: dict[tuple[str, str], list[Transition]] = {}
+    for record in records:
+        if isinstance(record, Transition):
+            found.setdefault((record.category, record.entity_id), []).append(record)
+    return found
+
+
+async def test_one_trade_leaves_a_row_of_everything() -> None:
+    """STO-2, JRN-1: intents, results, fills, trade, signal, follow-ups and the values that the next run goes on from."""
+    async with open_world(bot_settings(BRIEF), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: len(closes(world)) == 1 and not world.positions())
+        await world.until(lambda: len(of(world, FollowUpRecord)) == 3)
+        assert (await world.end()).exit_code == 0
+        kinds = Counter(type(r) for r in world.recorder.records)
+        assert (kinds[IntentRecord], kinds[FillRecord], kinds[TradeRecord], kinds[SignalRecord]) == (2, 2, 1, 1)
+        assert kinds[ProcessedRecord] == 2
+        (signal,) = [r for r in world.recorder.records if isinstance(r, SignalRecord)]
+        (trade,) = [r for r in world.recorder.records if isinstance(r, TradeRecord)]
+        assert (signal.verdict, signal.signal_id) == ("Queued", trade.signal_id)
+        assert trade.expected_edge_bps == signal.edge_bps
+        ended = {r.cloid: r for r in world.recorder.records if isinstance(r, ResultRecord) and r.is_terminal}
+        assert [r.state for r in ended.values()] == ["FILLED", "FILLED"]
+        values = {r.key: r.value for r in world.recorder.records if isinstance(r, StateRecord)}
+        assert values[f"position.{SNDK}"] is None  # flat again
+        assert int(values[CURSOR_TIME_KEY] or 0) >= trade.exit_ms
+        assert values[CURSOR_EVENT_KEY]
+        assert int(values[NONCE_KEY] or 0) >= max(e.nonce for _, e in world.exchange.received)
+
+
+async def test_every_transition_has_a_row_and_the_rows_are_chains() -> None:
+    """STO-3, DESIGN 9.11: each machine's rows begin where it begins, join without a gap, and end in its present state."""
+    async with open_world(bot_settings(BRIEF), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: len(closes(world)) == 1 and not world.positions())
+        bot = world.bot
+        assert (await world.end()).exit_code == 0
+        rows = chains(world.recorder.records)
+        assert {category for category, _ in rows} == {t.name for t in ALL_TABLES}
+        for (category, entity), chain in rows.items():
+            for before, after in zip(chain, chain[1:], strict=False):
+                assert before.to_state == after.from_state, (category, entity)
+            assert all(row.reason_code for row in chain), (category, entity)
+            assert category in ("ready", "safety", "lifecycle", "connection") or all(row.event_id for row in chain), category
+        assert rows["position", SNDK][-1].to_state == bot.ledger.position(SNDK).state.name
+        assert rows["lifecycle", "process"][-1].to_state == bot.lifecycle.state.name
+        assert rows["safety", "process"][-1].to_state == bot.safety.mode.name
+        for cloid, order in bot.ledger.finished.items():
+            assert [r.to_state for r in rows["order", cloid]] == ["PENDING", "SENT", order.state.name]
+            assert rows["order", cloid][0].from_state == ""
+
+
+async def test_a_fill_its_effects_and_the_cursor_are_one_commit() -> None:
+    """REC-2, LESSONS 31: the row of a fill, the position it made and the cursor survive together or not at all."""
+    async with open_world(bot_settings(BRIEF), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("fill")))
+        (commit,) = [c for c in world.recorder.commits if any(isinstance(r, FillRecord) for r in c)]
+        (fill,) = [r for r in commit if isinstance(r, FillRecord)]
+        values = {r.key: r.value for r in commit if isinstance(r, StateRecord)}
+        assert values[CURSOR_TIME_KEY] == str(fill.time_ms)
+        assert values[CURSOR_EVENT_KEY] == f"{fill.coin}:{fill.time_ms}:{fill.tid}"
+        assert str(values[f"position.{SNDK}"]).split("|")[1] == str(Decimal(fill.sz))
+        assert any(isinstance(r, Transition) and r.category == "position" and r.to_state == "OPEN" for r in commit)
+        assert any(isinstance(r, ResultRecord) and r.filled_sz == fill.sz for r in commit)
+
+
+async def test_without_storage_no_entry_leaves_and_the_bot_halts() -> None:
+    """STO-4, SAFE-4 STORAGE_UNAVAILABLE: the intent cannot be stored, so its bytes never leave; HALT, and flat."""
+    recorder = MemoryRecorder()
+    async with open_world(bot_settings(BRIEF), dislocated(4).pulse(60).source(), config=FAST, recorder=recorder) as world:
+        await world.ready()
+        recorder.fails = "the disk is full"
+        await world.until(lambda: world.bot.safety.mode is SafetyMode.HALT)
+        (cause,) = [c for c in world.bot.safety.causes if c.code.value == "STORAGE_UNAVAILABLE"]
+        assert "the disk is full" in cause.message
+        await world.until(lambda: bool(world.events("halt_flatten")))
+        assert entries(world) == []
+        assert len(world.events("storage_unavailable")) == 1  # said once, however many commits fail
+        assert (await world.end()).exit_code == 0
+
+
+async def test_a_position_is_closed_although_nothing_can_be_stored() -> None:
+    """STO-4, GATE-4, LESSONS 6: a storage that fails while a position is held stops nothing that reduces."""
+    recorder = MemoryRecorder()
+    async with open_world(bot_settings(), dislocated().pulse(60).source(), config=FAST, recorder=recorder) as world:
+        await world.until(lambda: bool(world.positions()))
+        recorder.fails = "the disk is gone"
+        await world.until(lambda: not world.positions(), 10)
+        assert world.bot.safety.mode is SafetyMode.HALT
+        outcome = await world.end()
+        assert (outcome.exit_code, outcome.flat) == (0, True)
+
+
+async def test_what_waited_for_the_storage_is_kept_when_it_is_back() -> None:
+    """STO-4: records that could not be committed are not forgotten; the next commit that succeeds has them, in order."""
+    recorder = MemoryRecorder()
+    async with open_world(bot_settings(BRIEF), dislocated().pulse(60).source(), config=FAST, recorder=recorder) as world:
+        await world.until(lambda: bool(world.positions()))
+        recorder.fails = "for a moment"
+        await world.until(lambda: not world.positions(), 10)
+        recorder.fails = None
+        assert (await world.end()).exit_code == 0
+        for (category, entity), chain in chains(recorder.records).items():
+            for before, after in zip(chain, chain[1:], strict=False):
+                assert before.to_state == after.from_state, (category, entity)
+        assert len([r for r in recorder.records if isinstance(r, FillRecord)]) == len(world.fills())
