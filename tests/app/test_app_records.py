@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from decimal import Decimal
 
@@ -70,7 +71,7 @@ async def test_every_transition_has_a_row_and_the_rows_are_chains() -> None:
         rows = chains(world.recorder.records)
         assert {category for category, _ in rows} == {t.name for t in ALL_TABLES}
         for (category, entity), chain in rows.items():
-            for before, after in zip(chain, chain[1:], strict=False):
+            for before, after in itertools.pairwise(chain):
                 assert before.to_state == after.from_state, (category, entity)
             assert all(row.reason_code for row in chain), (category, entity)
             assert category in ("ready", "safety", "lifecycle", "connection") or all(row.event_id for row in chain), category
@@ -133,6 +134,6 @@ async def test_what_waited_for_the_storage_is_kept_when_it_is_back() -> None:
         recorder.fails = None
         assert (await world.end()).exit_code == 0
         for (category, entity), chain in chains(recorder.records).items():
-            for before, after in zip(chain, chain[1:], strict=False):
+            for before, after in itertools.pairwise(chain):
                 assert before.to_state == after.from_state, (category, entity)
         assert len([r for r in recorder.records if isinstance(r, FillRecord)]) == len(world.fills())
