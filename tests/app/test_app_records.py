@@ -1,4 +1,4 @@
-"""What the bot makes durable, from venue frames to committed records (STO-3, STO-4, REC-2), and what it does without a disk."""
+"""What the bot makes durable, from venue frames to commits (STO-3, STO-4, REC-2), and what it does without a disk."""
 
 from __future__ import annotations
 
