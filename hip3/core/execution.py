@@ -35,4 +35,17 @@ class SendFailed:
     why: str
 
 
-ExecutionEvent = Filled | Closed | Corrected | OrderRejected | EntrySent | FlattenFailed | SendFailed
+@frozen
+class SlippageMeasured:
+    """A trade whose signal is known has ended: expected less actual edge in bps (JRN-1), positive where it cost us.
+
+    `at_ms` is the venue's time of the last fill.
+    """
+
+    coin: str
+    slippage_bps: Decimal
+    signal_id: str | None
+    at_ms: int
+
+
+ExecutionEvent = Filled | Closed | Corrected | OrderRejected | EntrySent | FlattenFailed | SendFailed | SlippageMeasured

@@ -42,6 +42,11 @@ class Trade:
         return units.to_bps(self.exit_px - self.entry_px, self.entry_px) * self.side.sign
 
     @property
+    def slippage_bps(self) -> Decimal | None:
+        """`expected - actual` (JRN-1); None where no signal of this run says what was expected."""
+        return None if self.expected_edge_bps is None else self.expected_edge_bps - self.actual_edge_bps
+
+    @property
     def holding_ms(self) -> int:
         return self.exit_ms - self.entry_ms
 

@@ -11,7 +11,7 @@ from hip3.core import bookkeeper as b
 from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.clock import Clock
-from hip3.core.execution import ExecutionEvent
+from hip3.core.execution import ExecutionEvent, SlippageMeasured
 from hip3.core.exits import pause_ms
 from hip3.core.fees import FeeCheck
 from hip3.core.journal import Journal
@@ -89,6 +89,8 @@ class PositionTask:
                 self.scribe.trade(trade)
                 self._closed(trade)
                 self.events.put(consequence)
+                if trade.slippage_bps is not None:
+                    self.events.put(SlippageMeasured(trade.coin, trade.slippage_bps, trade.signal_id, trade.exit_ms))
             case b.OrderEnded(order):
                 self._ended(order)
             case b.OrderRests(order):

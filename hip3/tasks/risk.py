@@ -7,7 +7,7 @@ from attrs import define
 from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
-from hip3.core.execution import ExecutionEvent, FlattenFailed, SendFailed
+from hip3.core.execution import ExecutionEvent, FlattenFailed, SendFailed, SlippageMeasured
 from hip3.core.journal import Journal
 from hip3.core.risk import DailyLimits
 from hip3.tasks.channels import Mailbox
@@ -48,5 +48,8 @@ class RiskTask:
             self.send_failures += 1
             level = "critical" if self.send_failures >= SEND_FAILURES_IN_A_ROW else "warning"
             self.journal.note(now, level, "order_send_failure", coin=event.coin, in_a_row=self.send_failures, why=event.why)
+        elif isinstance(event, SlippageMeasured):
+            bps, signal = event.slippage_bps, event.signal_id
+            self.journal.note(now, "info", "slippage_measured", coin=event.coin, slippage_bps=bps, signal=signal)
         elif isinstance(event, Filled | OrderRejected):
             self.send_failures = 0  # the venue answered an order
