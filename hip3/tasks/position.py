@@ -120,7 +120,10 @@ class PositionTask:
                     self.scribe.cursor(time_ms, "statement")
                 self.ready.set(Condition.POSITION_SYNCED, holds=True)
 
-    def _closed(self, trade: Trade) -> None:
+    def _closed(self, closed: b.Closed) -> None:
+        trade = closed.trade
+        self.trades.append(trade)
+        self.tally.on_trade(trade)
         self._note(
             "info",
             "position_closed",
@@ -137,6 +140,9 @@ class PositionTask:
             holding_ms=trade.holding_ms,
             exit_reason=trade.exit_reason,
         )
+        self.events.put(closed)
+        if trade.slippage_bps is not None:
+            self.events.put(SlippageMeasured(trade.coin, trade.slippage_bps, trade.signal_id, trade.exit_ms))
 
     def _ended(self, order: TrackedOrder) -> None:
         self.tally.on_order_ended(order)
