@@ -83,14 +83,8 @@ class PositionTask:
         match consequence:
             case b.Filled():
                 self._filled(consequence)
-            case b.Closed(trade):
-                self.trades.append(trade)
-                self.tally.on_trade(trade)
-                self.scribe.trade(trade)
-                self._closed(trade)
-                self.events.put(consequence)
-                if trade.slippage_bps is not None:
-                    self.events.put(SlippageMeasured(trade.coin, trade.slippage_bps, trade.signal_id, trade.exit_ms))
+            case b.Closed():
+                self._closed(consequence)
             case b.OrderEnded(order):
                 self._ended(order)
             case b.OrderRests(order):
@@ -124,6 +118,7 @@ class PositionTask:
         trade = closed.trade
         self.trades.append(trade)
         self.tally.on_trade(trade)
+        self.scribe.trade(trade)
         self._note(
             "info",
             "position_closed",
