@@ -7,7 +7,6 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.budget import ActionBudget, TokenBucket
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.detector import Detector
-from hip3.core.execution import ExecutionEvent
 from hip3.core.exits import ExitRequest
 from hip3.core.explain import Witness
 from hip3.core.facts import Fact
@@ -22,6 +21,7 @@ from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
 from hip3.core.records import NoRecorder, Recorder
 from hip3.core.risk import DailyLimits
+from hip3.core.risk_monitor import RiskMonitor
 from hip3.core.scheduler import Scheduler, SchedulerConfig
 from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
@@ -32,6 +32,7 @@ from hip3.ops.boot import FROM_VENUE, VenueFacts
 from hip3.ops.detector_config import detector_config
 from hip3.ops.exit_config import exit_config, exit_rules, protection_config
 from hip3.settings.caps import effective_caps
+from hip3.settings.risk_limits import risk_config
 from hip3.settings.schema import Mode, Settings
 from hip3.tasks import channels
 from hip3.tasks.channels import Answer, Doorbell, Mailbox, SignalSlots
@@ -79,7 +80,6 @@ def build(
     scribe = Scribe(recorder or NoRecorder(), io.clock.wall_ms, lambda why: late[0].on_storage(why))  # noqa: PLW0108 - `late` is empty as yet
     ledger = Ledger(on_move=scribe.order_moved, on_position=scribe.position_moved)
     exits: Mailbox[ExitRequest] = Mailbox(channels.EXITS)
-    events: Mailbox[ExecutionEvent] = Mailbox(channels.EVENTS)
     nonces = NonceSource(io.clock.wall_ms, on_issue=scribe.nonce)
     detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
     observing = settings.mode is Mode.OBSERVATION or account is None
@@ -87,6 +87,9 @@ def build(
     safety = Safety(lambda *change: late[0].on_mode(*change), io.clock.wall_ms)  # noqa: PLW0108 - as below
     ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
     bookkeeper = Bookkeeper(ledger, status_event)
+    limits = DailyLimits(settings.safety.max_daily_trades, settings.safety.auto_stop_loss_usd)
+    monitor = RiskMonitor(risk_config(settings))
+    risk = RiskTask(Mailbox(channels.EVENTS), monitor, limits, safety, io.clock, journal)
     bot = Bot(
         settings=settings,
         io=io,
@@ -104,7 +107,7 @@ def build(
         ready=ready,
         safety=safety,
         tally=Tally(),
-        limits=DailyLimits(settings.safety.max_daily_trades, settings.safety.auto_stop_loss_usd),
+        limits=limits,
         budget=ActionBudget(bucket=TokenBucket(settings.executor.actions_per_min)),
         nonces=nonces,
         cloids=CloidFactory(now),
@@ -129,7 +132,7 @@ def build(
             max_ctx_age_ms=settings.detector.max_ctx_age_ms,
             exits=exits,
             wake_executor=bell,
-            events=events,
+            events=risk,
             ready=ready,
             safety=safety,
             book=book,
@@ -166,7 +169,7 @@ def build(
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
         return bot
     core_caps = Caps(caps.per_market_usd, caps.total_usd)
-    _add_trader(bot, account, bookkeeper, exits, events, bell, core_caps, limits_per_ip)
+    _add_trader(bot, account, bookkeeper, exits, risk, bell, core_caps, limits_per_ip)
     return bot
 
 
@@ -175,7 +178,7 @@ def _add_trader(
     account: Account,
     bookkeeper: Bookkeeper,
     exits: Mailbox[ExitRequest],
-    events: Mailbox[ExecutionEvent],
+    risk: RiskTask,
     bell: Doorbell,
     caps: Caps,
     limits_per_ip: SharedLimits,
@@ -209,7 +212,7 @@ def _add_trader(
         posts=bot.posts,
         inbox=ExecutorInbox(bot.signals, exits, answers, bell),
         facts=facts,
-        events=events,
+        events=risk,
         markets=bot.markets,
         safety=bot.safety,
         limits=bot.limits,
@@ -244,7 +247,7 @@ def _add_trader(
     position = PositionTask(
         bookkeeper,
         facts,
-        events,
+        risk,
         bot.ready,
         bot.tally,
         bell,
@@ -256,6 +259,5 @@ def _add_trader(
         bot.scribe,
         bot.on_ledger,
     )
-    risk = RiskTask(events, bot.limits, bot.safety, io.clock, journal)
     link.on_state = bot.on_link
     bot.trader = Trader(account, link, executor, position, reconcile, risk)

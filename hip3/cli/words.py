@@ -164,6 +164,7 @@ SENTENCES: dict[str, str] = {
     "cancel_queue_full": "{coin}: the queue of cancels is full; order {cloid} is taken back later",
     "reduce_only_queue_full": "{coin}: the queue of closing orders is full; the next look asks again",
     "close_unpriced": "{coin}: cannot be closed: {why}",
+    "risk_acknowledged": "{code} was cleared by an operator; its count starts anew",
     "flatten_failed": "{coin}: {szi} still open after {age_ms}; closing goes on",
     "in_doubt": "in doubt: {subject}: {why}",
     "doubt_answered": "doubt resolved: order {cloid} is {status}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Protocol
 
 from attrs import frozen
 
@@ -49,3 +50,11 @@ class SlippageMeasured:
 
 
 ExecutionEvent = Filled | Closed | Corrected | OrderRejected | EntrySent | FlattenFailed | SendFailed | SlippageMeasured
+
+
+class EventSink(Protocol):
+    """Where execution events go: judged in the step of the sender, so that a limit holds before anything else happens."""
+
+    def put(self, event: ExecutionEvent) -> None:
+        """Raises ChannelFull where the events cannot be kept for the log."""
+        ...

@@ -5,10 +5,12 @@ Built from the Settings that run, so that the log cannot say something else than
 
 from __future__ import annotations
 
+import attrs
 from attrs import frozen
 
 from hip3.settings.caps import effective_caps
 from hip3.settings.load import LoadedSettings
+from hip3.settings.risk_limits import risk_config
 from hip3.settings.schema import Settings
 from hip3.venue.hyperliquid.endpoints import Endpoints, Network, endpoints_for
 
@@ -58,6 +60,7 @@ def describe(
         StartLine("signer_address", addresses),
         StartLine("allowed_markets", _markets(settings)),
         StartLine("safety_guards", _guards(settings)),
+        StartLine("risk_limits", _risk(settings)),
         StartLine("caps", _caps(settings)),
     ]
 
@@ -82,6 +85,12 @@ def _guards(settings: Settings) -> tuple[tuple[str, str], ...]:
         ("time_stop_ms", str(position.time_stop_ms)),
         ("reduce_only_timeout_ms", str(position.reduce_only_timeout_ms)),
     )
+
+
+def _risk(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The limits of RISK-1 in force, those that follow from the network included."""
+    limits = attrs.asdict(risk_config(settings))
+    return tuple((name, "off" if limit is None else f"{limit}") for name, limit in limits.items())
 
 
 def _caps(settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from hip3.core.ids import MarketKey
 from hip3.settings.fields import Address, Choice, Flag, Number, Text, TextList, Url, Whole, Windows, setting
+from hip3.settings.risk_keys import RiskKeys
 from hip3.venue.hyperliquid.endpoints import Network
 
 COIN = Text(
@@ -313,13 +314,14 @@ class Settings:
     detector: Detector = attrs.field(factory=Detector)
     limits: Limits = attrs.field(factory=Limits)
     position: PositionKeys = attrs.field(factory=PositionKeys)
+    risk: RiskKeys = attrs.field(factory=RiskKeys)
     executor: Executor = attrs.field(factory=Executor)
     shutdown: Shutdown = attrs.field(factory=Shutdown)
     paper: Paper | None = None
     """None without an embedded exchange; `resolved` fills it in."""
 
 
-LATER_SECTIONS = ("alerts", "console", "risk", "store")
+LATER_SECTIONS = ("alerts", "console", "store")
 """Sections of the specification whose behaviour is not built yet."""
 
 

@@ -20,7 +20,7 @@ from hip3.core.clock import Clock
 from hip3.core.closing import Closer
 from hip3.core.detector import Signal
 from hip3.core.events import PostResponse
-from hip3.core.execution import EntrySent, ExecutionEvent, SendFailed
+from hip3.core.execution import EntrySent, EventSink, SendFailed
 from hip3.core.exits import ExitConfig, ExitRequest
 from hip3.core.explain import Seen, Witness
 from hip3.core.gates import Caps, EntryView, Refusal, Verdict, check_entry
@@ -86,7 +86,7 @@ class Executor:
     posts: PostBook
     inbox: ExecutorInbox
     facts: Mailbox[facts.Fact]
-    events: Mailbox[ExecutionEvent]
+    events: EventSink
     markets: Mapping[str, MarketState]
     safety: Safety
     limits: DailyLimits

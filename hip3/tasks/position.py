@@ -11,7 +11,7 @@ from hip3.core import bookkeeper as b
 from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.clock import Clock
-from hip3.core.execution import ExecutionEvent, SlippageMeasured
+from hip3.core.execution import EventSink, SlippageMeasured
 from hip3.core.exits import pause_ms
 from hip3.core.fees import FeeCheck
 from hip3.core.journal import Journal
@@ -48,7 +48,7 @@ def status_event(status: str) -> OrderEvent | None:
 class PositionTask:
     bookkeeper: Bookkeeper
     facts: Mailbox[f.Fact]
-    events: Mailbox[ExecutionEvent]
+    events: EventSink
     ready: Ready
     tally: Tally
     wake_executor: Doorbell

@@ -13,7 +13,7 @@ from attrs import define, field
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.causes import Safety
 from hip3.core.clock import Clock
-from hip3.core.execution import ExecutionEvent, FlattenFailed
+from hip3.core.execution import EventSink, FlattenFailed
 from hip3.core.exits import ExitConfig, ExitRequest, ExitRules, age_ms, due_exits, overdue, ruled_exits
 from hip3.core.journal import Journal
 from hip3.core.market import MarketState, missing_market_data
@@ -39,7 +39,7 @@ class Timers:
     max_ctx_age_ms: int
     exits: Mailbox[ExitRequest]
     wake_executor: Doorbell
-    events: Mailbox[ExecutionEvent]
+    events: EventSink
     ready: Ready
     safety: Safety
     book: SignalBook
