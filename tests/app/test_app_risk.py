@@ -1,4 +1,4 @@
-"""The risk monitor from a venue frame to the wire: each trigger, whichever message comes first, and what goes on after it."""
+"""The risk monitor from a venue frame to the wire: each trigger, whichever message comes first, and what follows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_row_of_bad_trades_halts_at_the_limit(key: str, limit: float, tr
 @pytest.mark.parametrize(
     "limits",
     [
-        {"risk.max_cumulative_loss_usd": 0.2, "risk.max_consecutive_losses": 4, "risk.max_slippage_bps": 60},
+        {"risk.max_cumulative_loss_usd": 0.2, "risk.max_consecutive_losses": 4, "risk.max_slippage_bps": 2000},
         {"risk.max_cumulative_loss_usd": 0, "risk.max_consecutive_losses": 0, "risk.max_slippage_bps": 0},
     ],
     ids=["below", "off"],
@@ -132,7 +132,7 @@ async def rejected(world: World, count: int) -> None:
 
 @pytest.mark.parametrize("rule", [None, Rule(Point.AFTER_COMMIT, Delay(700), lambda s: s == "order", uses=None)])
 async def test_rejects_above_their_hourly_limit_halt(rule: Rule | None) -> None:
-    """RISK-1, LESSONS 18: three orders without margin, told by the answer or by the frame, each counts once; the third halts."""
+    """RISK-1, LESSONS 18: three orders without margin, told by answer or frame, count once each; the third halts."""
     settings = bot_settings({"risk.max_rejects_per_hour": 2, "paper.deposit_usd": 1})
     faults = Faults([] if rule is None else [rule])
     async with open_world(settings, Script().calm().rising(2, 9).source(), config=FAST, faults=faults) as world:
@@ -160,9 +160,13 @@ async def test_benign_rejects_are_counted_apart() -> None:
         script.oracle(second * 1000 - 500, str(600 + second)).quote(second * 1000 + 300, "609", "610")
         script.quote(second * 1000 + 900, "599.9", "600.1")
     settings = bot_settings({"risk.max_rejects_per_hour": 1})
-    async with open_world(settings, script.source(), config=ExchangeConfig(600, 10, 20)) as world:
+    async with open_world(
+        settings, script.source(), config=ExchangeConfig(latency_ms=600, block_ms=10, response_ms=20)
+    ) as world:
         await world.until(lambda: world.app is not None)
         await rejected(world, 3)
+        texts = {str(n.fields["error"]) for n in world.events("action_rejected")}
+        assert all(text.startswith(("Order could not immediately match", "iocCancelRejected")) for text in texts)
         assert world.bot.safety.mode is SafetyMode.ARMED_LIVE
 
 

@@ -217,6 +217,7 @@ async def test_a_wire_that_breaks_while_sending_leaves_doubt_and_no_count(bench:
     assert (order.state, order.error) == (OrderState.UNKNOWN, "the socket closed while sending")
     posts = bench.executor.posts
     assert (posts.sent, posts.completed, posts.in_flight, posts.live) == (0, 0, 0, ())
+    assert isinstance(bench.executor.events, Mailbox)
     event = bench.executor.events.get_nowait()
     assert isinstance(event, SendFailed)
     assert event.cloid == order.cloid.value
