@@ -127,7 +127,10 @@ class Witness:
         )
 
     def trail(self, signal: Signal, seen: Seen, verdict: Verdict) -> dict[str, object]:
-        """The fields of `signal_trail`: every filter and gate, whatever the first refusal was. After the order has left."""
+        """The fields of `signal_trail`: every filter and gate, whatever the first refusal was.
+
+        Made for the reader of the journal, after the order has left: what it looks at is in `seen` or never changes.
+        """
         steps = gate_trail(signal, seen, self.scheduler, self.detector)
         return {
             "signal": signal.id,

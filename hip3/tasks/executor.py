@@ -11,29 +11,29 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from hip3.core import facts
 from hip3.core.budget import TRICKLE_MS, ActionBudget
 from hip3.core.causes import Safety
 from hip3.core.clock import Clock
 from hip3.core.closing import Closer
-from hip3.core.detector import Signal
 from hip3.core.events import PostResponse
 from hip3.core.execution import EntrySent, EventSink, SendFailed
 from hip3.core.exits import ExitConfig, ExitRequest
-from hip3.core.explain import Seen, Witness
-from hip3.core.gates import Caps, EntryView, Refusal, Verdict, check_entry
-from hip3.core.ids import ClientOrderId, CloidFactory, TimeInForce
+from hip3.core.explain import Witness
+from hip3.core.gates import Caps
+from hip3.core.ids import ClientOrderId, CloidFactory
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
+from hip3.core.opening import Opener
 from hip3.core.orders import OrderIntent, OrderOutcome
-from hip3.core.outlook import SignalBook, signal_fields
+from hip3.core.outlook import SignalBook
 from hip3.core.posts import Post, PostBook
 from hip3.core.protection import ProtectionConfig
 from hip3.core.risk import DailyLimits
-from hip3.core.scheduler import Batch, Enqueued, Scheduler
+from hip3.core.scheduler import Batch, Scheduler
 from hip3.core.scribe import Scribe
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostEvent
@@ -107,8 +107,29 @@ class Executor:
     late_answers: int = 0
     orphan_answers: int = 0
     closer: Closer = field(init=False)
+    opener: Opener = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.opener = Opener(
+            caps=self.config.caps,
+            expires_after_ms=self.config.expires_after_ms,
+            max_mark_age_ms=self.config.max_mark_age_ms,
+            ledger=self.ledger,
+            scheduler=self.scheduler,
+            markets=self.markets,
+            safety=self.safety,
+            limits=self.limits,
+            budget=self.budget,
+            not_ready=self.not_ready,
+            cloids=self.cloids,
+            offset_ms=lambda: self.nonces.offset_ms,
+            put=self.facts.put,
+            book=self.book,
+            witness=self.witness,
+            scribe=self.scribe,
+            clock=self.clock,
+            journal=self.journal,
+        )
         self.closer = Closer(
             exits=self.config.exits,
             protection=self.config.protection,
@@ -134,12 +155,13 @@ class Executor:
         self._settle_overdue()
         self._drain_answers()
         self._drain_exits()
-        judged = [(signal, *self._consider(signal)) for signal in self.inbox.signals.take()]
+        for signal in self.inbox.signals.take():
+            self.opener.consider(signal, self.posts.in_flight)
         sent: tuple[Post, SignedAction] | None = None
         try:
             sent = await self._send_next()
         finally:
-            self._tell(judged)
+            self.opener.tell()
         if sent is not None:
             self._after_send(*sent)
         self.scribe.commit()
@@ -172,69 +194,6 @@ class Executor:
             await self.inbox.bell.wait()
 
     # ---- what comes in
-
-    def _consider(self, signal: Signal) -> tuple[Verdict, Seen]:
-        """Gates, register and enqueue in one step (GATE-1, GATE-3). The order's way is short: it is told of afterwards."""
-        coin = signal.coin
-        view = EntryView(
-            allows_entry=self.safety.allows_entry,
-            not_ready=self.not_ready(coin),
-            ledger=self.ledger,
-            markets=self.markets,
-            now_ms=self.clock.mono_ms(),
-            max_mark_age_ms=self.config.max_mark_age_ms,
-            caps=self.config.caps,
-            entries_left_today=self.limits.entries_left(self.clock.wall_ms()),
-            budget_left=self.budget.entries_left(self.clock.mono_ms()),
-        )
-        seen = self.witness.see(coin, view, self.clock.wall_ms())
-        refused = check_entry(coin, signal.sz, view)
-        if refused is None:
-            return self._place(signal), seen
-        if refused.refusal is Refusal.HARD_STOP:
-            causes = ", ".join(c.code.value for c in self.safety.causes)
-            return evolve(refused, detail=causes or self.safety.mode.name), seen
-        return refused, seen
-
-    def _tell(self, judged: list[tuple[Signal, Verdict, Seen]]) -> None:
-        """Journals signals, what became of them, and what every filter and gate says of them (OPS-7)."""
-        for signal, verdict, seen in judged:
-            self.book.judged(signal, verdict)
-            self.scribe.signal(signal, verdict)
-            self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
-            if verdict.refusal is None:
-                self._note("info", "order_enqueued", cloid=verdict.detail, signal=signal.id, coin=signal.coin)
-            self._note(
-                "info",
-                "signal_judged",
-                signal=signal.id,
-                coin=signal.coin,
-                verdict=str(verdict),
-                detail=verdict.detail,
-            )
-            self._note("debug", "signal_trail", **self.witness.trail(signal, seen, verdict))
-
-    def _place(self, signal: Signal) -> Verdict:
-        now = self.clock.wall_ms()
-        intent = OrderIntent(
-            cloid=self.cloids.next(),
-            spec=signal.spec,
-            side=signal.side,
-            sz=signal.sz,
-            px=signal.px,
-            tif=TimeInForce.IOC,
-            reduce_only=False,
-            created_at_ms=now,
-            signal_id=signal.id,
-            expires_after_ms=now + self.nonces.offset_ms + self.config.expires_after_ms,
-        )
-        self.ledger.register(intent, signal)
-        result = self.scheduler.enqueue_new(intent, self.posts.in_flight)
-        if not result.accepted:
-            self.facts.put(facts.OrderDropped(intent.cloid, result.value))
-            refusal = Refusal.QUEUE_FULL if result is Enqueued.QUEUE_FULL else Refusal.INFLIGHT_FULL
-            return Verdict(refusal, result.value)
-        return Verdict(None, intent.cloid.value, degraded=result is Enqueued.DEGRADED)
 
     def _drain_exits(self) -> None:
         # While no action may go, none is priced: the timers ask again, and it leaves with the price of that moment.

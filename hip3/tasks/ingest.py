@@ -97,9 +97,11 @@ class MarketIngest:
     def _tell(self, signal: Signal) -> None:
         """Journals a signal that no gate was asked about."""
         self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
+        self.journal.note_later(self.clock.wall_ms(), "debug", "signal_trail", self._trail, signal)
+
+    def _trail(self, signal: Signal) -> dict[str, object]:
         filters = as_dicts(filter_trail(signal, self.detector.config))
-        fields = {"signal": signal.id, "coin": signal.coin, "filters": filters, "gates": []}
-        self.journal.note(self.clock.wall_ms(), "debug", "signal_trail", **fields)
+        return {"signal": signal.id, "coin": signal.coin, "filters": filters, "gates": []}
 
 
 @define
