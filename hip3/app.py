@@ -17,6 +17,7 @@ from hip3.bot import Bot
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.errors import first_leaf
 from hip3.core.exits import ExitReason
+from hip3.core.remembered import ENDED_KEY
 from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
@@ -149,6 +150,9 @@ class App:
                 await self._look_after_failure()
             await self._book_the_rest()
             trader.executor.abandon("the process ends")
+        flat = self.certificate is not None and self.certificate.flat and not self.stop.gave_up.is_set()
+        bot.scribe.state(ENDED_KEY, f"{'flat' if flat else 'exposed'}|{bot.io.clock.wall_ms()}")
+        bot.scribe.commit()
         if self.certificate is not None and self.certificate.flat:
             self._cancelled()
             self._walk(LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)

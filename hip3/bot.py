@@ -14,6 +14,7 @@ from hip3.core.budget import ActionBudget
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
+from hip3.core.events import OrderUpdate
 from hip3.core.ids import CloidFactory
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
@@ -199,6 +200,11 @@ class Bot:
         """What is decided from here on could be forgotten: no more entries, and flat (STO-4)."""
         self.note("critical", "storage_unavailable", why=trouble)
         self.safety.add(ReasonCode.STORAGE_UNAVAILABLE, Severity.HALT, "store", trouble, Clears.OPERATOR)
+
+    def on_foreign_order(self, update: OrderUpdate) -> None:
+        """An order that is not ours was there before us: no entries until an operator has seen it (REC-1)."""
+        message = f"order {update.oid} on {update.coin}, {update.sz} at {update.limit_px}, is not one of this bot's"
+        self.safety.add(ReasonCode.FOREIGN_ORDERS, Severity.SAFE, f"order {update.oid}", message, Clears.OPERATOR)
 
     def on_link(self, name: str, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
         self.scribe.transition("connection", name, before.name, after.name, event.name)

@@ -20,6 +20,7 @@ from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
 from hip3.core.records import NoRecorder, Recorder
+from hip3.core.remembered import NOTHING, Remembered
 from hip3.core.risk import DailyLimits
 from hip3.core.risk_monitor import RiskMonitor
 from hip3.core.scheduler import Scheduler, SchedulerConfig
@@ -31,6 +32,7 @@ from hip3.io.link import Link, LinkLost, SharedLimits
 from hip3.ops.boot import FROM_VENUE, VenueFacts
 from hip3.ops.detector_config import detector_config
 from hip3.ops.exit_config import exit_config, exit_rules, protection_config
+from hip3.ops.resume import resume
 from hip3.settings.caps import effective_caps
 from hip3.settings.risk_limits import risk_config
 from hip3.settings.schema import Mode, Settings
@@ -67,8 +69,13 @@ def build(
     journal: Journal,
     account: Account | None,
     recorder: Recorder | None = None,
+    memory: Remembered = NOTHING,
+    config_hash: str = "",
 ) -> Bot:
-    """Makes every part and wires it. `account` is None in observation; `recorder` None keeps nothing."""
+    """Makes every part and wires it. `account` is None in observation; `recorder` None keeps nothing.
+
+    `memory` is what an earlier run of the account left (SPEC 19).
+    """
     now = io.clock.wall_ms()
     caps = effective_caps(settings)
     reference = Reference(settings.detector.reference.value)
@@ -80,7 +87,7 @@ def build(
     scribe = Scribe(recorder or NoRecorder(), io.clock.wall_ms, lambda why: late[0].on_storage(why))  # noqa: PLW0108 - `late` is empty as yet
     ledger = Ledger(on_move=scribe.order_moved, on_position=scribe.position_moved)
     exits: Mailbox[ExitRequest] = Mailbox(channels.EXITS)
-    nonces = NonceSource(io.clock.wall_ms, on_issue=scribe.nonce)
+    nonces = NonceSource(io.clock.wall_ms, memory.nonce, scribe.nonce)
     detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
     observing = settings.mode is Mode.OBSERVATION or account is None
     ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, observing)
@@ -170,6 +177,7 @@ def build(
         return bot
     core_caps = Caps(caps.per_market_usd, caps.total_usd)
     _add_trader(bot, account, bookkeeper, exits, risk, bell, core_caps, limits_per_ip)
+    resume(bot, bookkeeper, memory, config_hash)
     return bot
 
 
@@ -257,6 +265,8 @@ def _add_trader(
         journal,
         FeeCheck(bot.detector.taker_fee_bps, is_stated=bot.venue.fee_source == FROM_VENUE),
         bot.scribe,
+        executor.cancel_stray,
+        bot.on_foreign_order,
         bot.on_ledger,
     )
     link.on_state = bot.on_link

@@ -78,6 +78,13 @@ class Corrected:
 
 
 @frozen
+class StrayOrder:
+    """An order that rests at the venue and is in no book of this run: an earlier run's, or somebody else's."""
+
+    update: OrderUpdate
+
+
+@frozen
 class FillsSnapshot:
     """The venue's history of fills came; READY's `fills_snapshot` holds."""
 
@@ -92,7 +99,16 @@ class PositionsAgree:
 
 
 Consequence = (
-    Filled | Closed | OrderEnded | OrderRests | OrderRejected | Doubted | Corrected | FillsSnapshot | PositionsAgree
+    Filled
+    | Closed
+    | OrderEnded
+    | OrderRests
+    | OrderRejected
+    | Doubted
+    | Corrected
+    | StrayOrder
+    | FillsSnapshot
+    | PositionsAgree
 )
 
 LISTED_AFTER_MS = 10_000
@@ -151,6 +167,11 @@ class Bookkeeper:
             case f.AccountRead():
                 self._account = fact
                 return self._try_sync(now_ms)
+
+    def go_on_from(self, venue_ms: int) -> None:
+        """The books already hold everything up to the venue's `venue_ms`: later fills are news, and a statement that differs
+        must be made twice."""
+        self._known_since_ms = venue_ms
 
     # ---- orders
 
@@ -306,7 +327,8 @@ class Bookkeeper:
             result += self._first_sync(account, now_ms)
         else:
             result += self._doubt_unlisted(account, now_ms, at_least_ms=LISTED_AFTER_MS)
-        return [*result, *self._compare(account, at_once=is_first)]
+        stray = [StrayOrder(u) for u in account.open_orders if self.ledger.find(u.cloid, u.oid) is None]
+        return [*result, *stray, *self._compare(account, at_once=is_first)]
 
     def _first_sync(self, account: f.AccountRead, now_ms: int) -> list[Consequence]:
         """Books what was missed, in the venue's order: fills since the first reading, then what was buffered."""

@@ -15,10 +15,10 @@ from decimal import Decimal
 from attrs import define, field
 
 from hip3.core import units
-from hip3.core.detector import Signal
 from hip3.core.events import Fill
 from hip3.core.ids import ClientOrderId, TimeInForce
 from hip3.core.orders import OrderIntent
+from hip3.core.records import ResultRecord
 from hip3.core.trades import EntrySignal, MarketPosition
 from hip3.fsm.order import ORDER_TABLE, TERMINAL, OrderEvent, OrderState
 from hip3.fsm.position import PositionEvent, PositionState
@@ -160,7 +160,7 @@ class Ledger:
 
     # ---- the executor's steps
 
-    def register(self, intent: OrderIntent, signal: Signal | None = None) -> TrackedOrder:
+    def register(self, intent: OrderIntent) -> TrackedOrder:
         """Creates the order as PENDING, before it can be sent.
 
         Raises ValueError for an id that is known already and for a second closing order of a market (EXIT-3), Refused for
@@ -182,9 +182,22 @@ class Ledger:
         else:
             position.fire(PositionEvent.ENTRY_PLACED)
             if position.szi == 0:
-                position.signal = EntrySignal(signal.id, signal.edge_bps, signal.reference_px) if signal else None
+                position.signal = _entry_signal(intent)
         order = self.orders[key] = TrackedOrder(intent)
         self.on_move(order, None, None, intent.created_at_ms)
+        return order
+
+    def recover(
+        self, intent: OrderIntent, known: ResultRecord | None, nonce: int, sent_ms: int, now_ms: int
+    ) -> TrackedOrder:
+        """An order that an earlier run sent and did not see end: registered, and in doubt. Raises as `register` does."""
+        order = self.register(intent)
+        if known is not None:
+            order.filled_sz, order.reported_sz, order.error = known.filled_sz, known.reported_sz, known.error
+            order.filled_notional = known.filled_sz * known.avg_px if known.avg_px is not None else units.ZERO
+            self.learn_oid(order, known.oid)
+        self.mark_sent(intent.cloid, sent_ms, nonce)
+        self.move(order, OrderEvent.DOUBT, now_ms)
         return order
 
     def mark_sent(self, cloid: ClientOrderId, at_ms: int, nonce: int | None = None) -> None:
@@ -267,6 +280,12 @@ class Ledger:
         """Our signed size as it was at the venue's `time_ms`: fills after it are taken off again."""
         later = sum((f.signed_sz for f in self.recent_fills.values() if f.coin == coin and f.time_ms > time_ms), units.ZERO)
         return self.position(coin).szi - later
+
+
+def _entry_signal(intent: OrderIntent) -> EntrySignal | None:
+    if intent.signal_id is None or intent.edge_bps is None or intent.reference_px is None:
+        return None
+    return EntrySignal(intent.signal_id, intent.edge_bps, intent.reference_px)
 
 
 def _may_have_ended(order: TrackedOrder) -> bool:

@@ -91,8 +91,10 @@ class Opener:
             created_at_ms=now,
             signal_id=signal.id,
             expires_after_ms=now + self.offset_ms() + self.expires_after_ms,
+            edge_bps=signal.edge_bps,
+            reference_px=signal.reference_px,
         )
-        self.ledger.register(intent, signal)
+        self.ledger.register(intent)
         result = self.scheduler.enqueue_new(intent, in_flight)
         if not result.accepted:
             self.put(facts.OrderDropped(intent.cloid, result.value))

@@ -27,6 +27,9 @@ class OrderIntent:
     created_at_ms: int
     signal_id: str | None = None
     expires_after_ms: int | None = None
+    edge_bps: Decimal | None = None
+    """Of an entry's signal, at the touched price, before cost."""
+    reference_px: Decimal | None = None
     trigger_px: Decimal | None = None
     """Makes it a stop (EXIT-5): the venue holds it back until the mark has come down (a sell) or up (a buy) to this price,
     then executes it at once with `px` as the bound."""

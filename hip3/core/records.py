@@ -36,6 +36,9 @@ class IntentRecord:
     signal_id: str | None = None
     expires_after_ms: int | None = None
     trigger_px: Decimal | None = None
+    edge_bps: Decimal | None = None
+    """Of the signal: what the trade was expected to earn; with `reference_px`, so that a restart does not forget it."""
+    reference_px: Decimal | None = None
 
 
 @frozen

@@ -85,6 +85,8 @@ class Scribe:
                     o.signal_id,
                     o.expires_after_ms,
                     o.trigger_px,
+                    o.edge_bps,
+                    o.reference_px,
                 )
             )
         return self._commit()
@@ -192,6 +194,10 @@ class Scribe:
         """A value that the next run goes on from."""
         row = StateRecord(key, value, self.wall_ms())
         self._later.append(lambda: row)
+
+    def put(self, record: Record) -> None:
+        """A record that nothing here makes."""
+        self._later.append(lambda: record)
 
     # ---- the end of a step
 

@@ -14,7 +14,8 @@ from hip3.app import App, Outcome
 from hip3.bot import Account, Bot, BotIO
 from hip3.core.clock import Clock
 from hip3.core.journal import Journal
-from hip3.core.records import Recorder
+from hip3.core.records import NoRecorder, Recorder
+from hip3.core.remembered import NOTHING, Remembered
 from hip3.io.dial import Dial
 from hip3.io.rest import RestClient, http_client, ip_weight
 from hip3.ops.boot import PreflightRefused, read_venue
@@ -35,6 +36,18 @@ class Reach:
     dial: Dial
     account: Account | None
     transport: httpx.AsyncBaseTransport | None = None
+
+
+@frozen
+class Keeping:
+    """What outlives the process: where records go, and what earlier runs of an account left (its address, or None)."""
+
+    recorder: Recorder
+    memory: Callable[[str | None], Remembered]
+    config_hash: str = ""
+
+
+NOT_KEEPING = Keeping(NoRecorder(), lambda _account: NOTHING)
 
 
 @frozen
@@ -69,12 +82,9 @@ async def run_session(
     journal: Journal,
     stop: Stop,
     on_app: Callable[[App], None] = lambda _app: None,
-    recorder: Recorder | None = None,
+    keeping: Keeping = NOT_KEEPING,
 ) -> Ended:
-    """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly.
-
-    `recorder` takes what must outlive the process; None keeps nothing.
-    """
+    """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly."""
     assert_backend()
     async with http_client(reach.transport) as client, http_client(reach.transport) as own_client:
         weight = ip_weight()
@@ -86,14 +96,14 @@ async def run_session(
             flatten_rest=RestClient(own_client, clock, reach.rest_url, weight, waits=False),
         )
         account = None if settings.mode is Mode.OBSERVATION else reach.account
-        bot = await _boot(settings, io, journal, account, stop, recorder)
+        bot = await _boot(settings, io, journal, account, stop, keeping)
         app = App(bot, stop)
         on_app(app)
         return Ended(bot, await app.run())
 
 
 async def _boot(
-    settings: Settings, io: BotIO, journal: Journal, account: Account | None, stop: Stop, recorder: Recorder | None
+    settings: Settings, io: BotIO, journal: Journal, account: Account | None, stop: Stop, keeping: Keeping
 ) -> Bot:
     """Reads the venue under a deadline; a stop ends it at once, for nothing has been started."""
     bot: Bot | None = None
@@ -108,7 +118,9 @@ async def _boot(
             try:
                 user, signer = (account.user, account.signer.address) if account else (None, None)
                 venue = await read_venue(io.rest, settings, user, signer)
-                bot = build(settings, io, venue, journal, account, recorder)
+                bot = build(
+                    settings, io, venue, journal, account, keeping.recorder, keeping.memory(user), keeping.config_hash
+                )
             finally:
                 nursery.cancel_scope.cancel()
     if deadline.cancelled_caught:

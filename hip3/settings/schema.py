@@ -267,6 +267,13 @@ class Executor:
 
 
 @frozen(kw_only=True)
+class ReconcileKeys:
+    """`[reconcile]`: how far the books may be from the venue, and how long it may be left unfollowed (REC-3, REC-4)."""
+
+    backfill_window_ms: int = _whole(600_000)
+
+
+@frozen(kw_only=True)
 class Shutdown:
     """`[shutdown]` (END-1)."""
 
@@ -316,6 +323,7 @@ class Settings:
     position: PositionKeys = attrs.field(factory=PositionKeys)
     risk: RiskKeys = attrs.field(factory=RiskKeys)
     executor: Executor = attrs.field(factory=Executor)
+    reconcile: ReconcileKeys = attrs.field(factory=ReconcileKeys)
     shutdown: Shutdown = attrs.field(factory=Shutdown)
     paper: Paper | None = None
     """None without an embedded exchange; `resolved` fills it in."""

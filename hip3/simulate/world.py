@@ -19,6 +19,7 @@ from hip3.bot import Bot
 from hip3.core.events import Fill, OrderUpdate, Position
 from hip3.core.journal import Journal, Note
 from hip3.core.records import MemoryRecorder
+from hip3.core.remembered import Remembered, remembered_from
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Faults
@@ -27,7 +28,7 @@ from hip3.exchange.seam import MarketSource
 from hip3.io.clock import TrioClock
 from hip3.io.dial import Dial
 from hip3.ops.paper import PaperVenue, make_paper
-from hip3.ops.session import Ended, Reach, run_session
+from hip3.ops.session import Ended, Keeping, Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings.schema import Settings
 
@@ -52,6 +53,7 @@ class World:
     result: Ended | None = None
     notes: list[Note] = field(factory=list)
     _bot_scope: trio.CancelScope = field(factory=trio.CancelScope)
+    _launch: Callable[[Settings | None, str | None], None] = lambda _settings, _config_hash: None
 
     @property
     def exchange(self) -> Exchange:
@@ -129,6 +131,17 @@ class World:
         self._bot_scope.cancel()
         await self.ended.wait()
 
+    def restart(self, settings: Settings | None = None, config_hash: str | None = None) -> None:
+        """Another process against the same exchange, with what the last one made durable; after `kill` or `end`.
+
+        None goes on with what was given before. Handles of the bot are those of the new one from `started` on.
+        """
+        assert self.ended.is_set(), "the last run has not ended"
+        self.app, self.result, self.notes = None, None, []
+        self.started, self.ended = trio.Event(), trio.Event()
+        self.stop, self.journal, self._bot_scope = Stop(), Journal(), trio.CancelScope()
+        self._launch(settings, config_hash)
+
 
 @asynccontextmanager
 async def open_world(
@@ -141,6 +154,7 @@ async def open_world(
     journal: Journal | None = None,
     through: Callable[[Dial], Dial] = lambda dial: dial,
     recorder: MemoryRecorder | None = None,
+    config_hash: str = "",
 ) -> AsyncIterator[World]:
     """Starts exchange and bot at the wall time `start_ms`. The block may end before the bot, which is then cancelled.
 
@@ -157,19 +171,31 @@ async def open_world(
         world.app = app
         world.started.set()
 
+    def remember(_account: str | None) -> Remembered:
+        return remembered_from(world.recorder.records, clock.wall_ms())
+
+    given = (settings, config_hash)
+
+    def launch(new: Settings | None, new_hash: str | None) -> None:
+        nonlocal given
+        given = (new or given[0], given[1] if new_hash is None else new_hash)
+        nursery.start_soon(run)
+
+    world._launch = launch
+
     async def run() -> None:
         reach = Reach("http://exchange.invalid", through(memory.dial), venue.account, memory.transport())
         try:
             with world._bot_scope:
                 world.result = await run_session(
-                    settings,
+                    given[0],
                     reach,
                     clock=clock,
                     rng=random.Random(1),
-                    journal=own_journal,
-                    stop=stop,
+                    journal=world.journal,
+                    stop=world.stop,
                     on_app=on_app,
-                    recorder=world.recorder,
+                    keeping=Keeping(world.recorder, remember, given[1]),
                 )
         finally:
             world.ended.set()

@@ -18,7 +18,7 @@ from hip3.core.budget import TRICKLE_MS, ActionBudget
 from hip3.core.causes import Safety
 from hip3.core.clock import Clock
 from hip3.core.closing import Closer
-from hip3.core.events import PostResponse
+from hip3.core.events import OrderUpdate, PostResponse
 from hip3.core.execution import EntrySent, EventSink, SendFailed
 from hip3.core.exits import ExitConfig, ExitRequest
 from hip3.core.explain import Witness
@@ -28,7 +28,7 @@ from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
 from hip3.core.opening import Opener
-from hip3.core.orders import OrderIntent, OrderOutcome
+from hip3.core.orders import CancelIntent, OrderIntent, OrderOutcome
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import Post, PostBook
 from hip3.core.protection import ProtectionConfig
@@ -203,6 +203,18 @@ class Executor:
                 self.closer.close(request, self.posts.in_flight)
         if not is_held:
             self.closer.protect(self.posts.in_flight)
+
+    def cancel_stray(self, update: OrderUpdate) -> bool:
+        """Queues the cancel of a resting order that is in no book of this run; False where its market is not known here.
+
+        It is asked for again with each reading of the account that still shows it.
+        """
+        market = self.markets.get(update.coin)
+        if market is None:
+            return False
+        self.scheduler.enqueue_cancel(CancelIntent(market.spec, update.cloid, update.oid))
+        self.inbox.bell.ring()
+        return True
 
     def _drain_answers(self) -> None:
         while (answer := self.inbox.answers.get_nowait()) is not None:

@@ -11,14 +11,16 @@ from hip3.core import bookkeeper as b
 from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.clock import Clock
+from hip3.core.events import OrderUpdate
 from hip3.core.execution import EventSink, SlippageMeasured
 from hip3.core.exits import pause_ms
 from hip3.core.fees import FeeCheck
+from hip3.core.ids import is_our_cloid
 from hip3.core.journal import Journal
 from hip3.core.ledger import TrackedOrder
 from hip3.core.protection import AGAIN_MS
 from hip3.core.ready import Ready
-from hip3.core.scribe import Scribe
+from hip3.core.scribe import INGEST_KEY, Scribe
 from hip3.core.tally import Tally
 from hip3.core.trades import MarketPosition, Trade
 from hip3.fsm.order import OrderEvent, OrderState
@@ -58,8 +60,15 @@ class PositionTask:
     journal: Journal
     fees: FeeCheck
     scribe: Scribe
+    cancel_stray: Callable[[OrderUpdate], bool] = lambda _update: False
+    """Asks for the cancel of an order that an earlier run left; False where this run does not know its market."""
+    on_foreign: Callable[[OrderUpdate], None] = lambda _update: None
+    """Told of each order at the first reading of a run that is not ours, or that nobody can cancel (REC-1)."""
     on_change: Callable[[], None] = lambda: None
     """Called after each fact, in the same step; for invariants and displays."""
+    _strays: set[int] = field(factory=set)
+    _foreign_may_block: bool = True
+    """Until the account was read for the first time: what is found then was there before us."""
     trades: deque[Trade] = field(factory=lambda: deque(maxlen=KEPT_TRADES))
 
     async def run(self) -> None:
@@ -76,6 +85,8 @@ class PositionTask:
             # `orderUpdates` has no snapshot: its ack, which came before this reading, and this reading stand for it.
             self.ready.set(Condition.ORDER_SNAPSHOT, holds=True)
             self._note("info", "open_orders_loaded", count=len(fact.open_orders))
+            self.scribe.state(INGEST_KEY, str(self.clock.wall_ms()))
+            self._foreign_may_block = False
         self.scribe.commit()
         self.on_change()
 
@@ -105,14 +116,36 @@ class PositionTask:
                 self.scribe.position(self.bookkeeper.ledger.position(coin))
                 self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue)
                 self.events.put(consequence)
+            case b.StrayOrder() | b.FillsSnapshot() | b.PositionsAgree():
+                self._about_account(consequence)
+
+    def _about_account(self, consequence: b.StrayOrder | b.FillsSnapshot | b.PositionsAgree) -> None:
+        match consequence:
+            case b.StrayOrder(update):
+                self._stray(update)
             case b.FillsSnapshot(count):
                 self.ready.set(Condition.FILLS_SNAPSHOT, holds=True)
                 self._note("info", "user_fills_snapshot", count=count)
                 self.wake_reconcile.ring()
             case b.PositionsAgree(time_ms):
-                if time_ms:
+                ledger = self.bookkeeper.ledger
+                if time_ms and not any(ledger.is_moving(coin) for coin in ledger.positions):
                     self.scribe.cursor(time_ms, "statement")
                 self.ready.set(Condition.POSITION_SYNCED, holds=True)
+
+    def _stray(self, update: OrderUpdate) -> None:
+        """An earlier run's order is cancelled; another's is told of, and blocks LIVE where it was there first (REC-1)."""
+        is_new = update.oid not in self._strays
+        self._strays.add(update.oid)
+        if is_our_cloid(update.cloid) and self.cancel_stray(update):
+            if is_new:
+                self._note("warning", "stray_order", oid=update.oid, cloid=update.cloid, coin=update.coin)
+                self.scribe.transition("recovery", str(update.cloid), "OPEN", "CANCEL_ASKED", "STRAY_ORDER", update.coin)
+            return
+        if is_new:
+            self._note("warning", "foreign_order", oid=update.oid, cloid=update.cloid, coin=update.coin)
+        if self._foreign_may_block:
+            self.on_foreign(update)
 
     def _closed(self, closed: b.Closed) -> None:
         trade = closed.trade

@@ -64,6 +64,8 @@ class Reconcile:
     journal: Journal
     on_doubt_that_stays: Severity = Severity.SAFE
     """What EXECUTION_RETRY_BUDGET_EXCEEDED forbids (POST-4)."""
+    fills_since_ms: int | None = None
+    """Venue time from which an earlier run's books are to be continued; None once they were, or where there are none."""
     live: bool = False
     """The account session is subscribed; set by its handler, in the step in which it happens."""
     account_read_ms: int | None = None
@@ -166,12 +168,12 @@ class Reconcile:
 
     async def _read_fills(self) -> bool:
         """Reads the fills where a size is in doubt; False where they could not be had."""
-        if not self._fills_wanted:
+        if not self._fills_wanted and self.fills_since_ms is None:
             return True
         read = await self.ask_fills(self.rest)
         if read is None:
             return False
-        self._fills_wanted = False
+        self._fills_wanted, self.fills_since_ms = False, None
         self.facts.put(read)
         return True
 
@@ -182,6 +184,8 @@ class Reconcile:
         since += [o.intent.created_at_ms for o in ledger.orders.values()]
         since += [p.entry_ms for p in ledger.held() if p.entry_ms is not None]
         start = min(since) - FILLS_OVERLAP_MS
+        if self.fills_since_ms is not None:
+            start = min(start, self.fills_since_ms)
         try:
             return f.FillsRead(parse_user_fills(await rest.info(info.user_fills_by_time(self.user, start))))
         except (QueryFailed, WireError) as e:

@@ -1,0 +1,55 @@
+"""How a run goes on from what an earlier one of the account left (SPEC 19): books, counters, causes. No task runs yet."""
+
+from __future__ import annotations
+
+from hip3.bot import Bot
+from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.causes import Clears, ReasonCode, Severity
+from hip3.core.records import IncidentRecord
+from hip3.core.remembered import ENDED_KEY, OVERLAP_MS, RUN_KEY, Remembered, resume_books, resume_limits
+
+
+def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str) -> None:
+    """Puts back what `memory` holds and marks the start of this run, in one commit."""
+    now = bot.io.clock.wall_ms()
+    bot.scribe.event_id = f"run:{bot.run_id}"
+    if not memory.is_empty:
+        _resume(bot, bookkeeper, memory, config_hash, now)
+    bot.scribe.state(RUN_KEY, f"{bot.run_id}|{now}|{config_hash}")
+    bot.scribe.state(ENDED_KEY, None)
+    bot.scribe.commit()
+
+
+def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str, now: int) -> None:
+    resume_limits(bot.limits, memory, now)
+    specs = {coin: market.spec for coin, market in bot.markets.items()}
+    strange = resume_books(bookkeeper, memory, specs, now)
+    for subject, why in strange:
+        bot.note("critical", "not_recovered", subject=subject, why=why)
+        bot.scribe.put(IncidentRecord(f"not_recovered:{subject}:{now}", "NOT_RECOVERED", now, f"{subject}: {why}"))
+    bot.note(
+        "info",
+        "recovered",
+        orders=len(memory.orders),
+        positions=len(bot.ledger.held()),
+        cursor_ms=memory.cursor_ms,
+        entries_today=memory.entries_today,
+        ended_flat=memory.ended_flat,
+    )
+    if bot.trader is not None and memory.cursor_ms is not None and not memory.ended_flat:
+        bot.trader.reconcile.fills_since_ms = memory.cursor_ms - OVERLAP_MS
+    _gap(bot, memory, now)
+    if config_hash and memory.config_hash and memory.config_hash != config_hash:
+        message = f"the configuration is {config_hash[:12]}, the last run had {memory.config_hash[:12]}"
+        bot.safety.add(ReasonCode.CONFIG_HASH_CHANGED, Severity.SAFE, "config", message, Clears.OPERATOR)
+
+
+def _gap(bot: Bot, memory: Remembered, now: int) -> None:
+    """REC-3. A run that ended flat left nothing to follow, so the time since is no gap."""
+    window = bot.settings.reconcile.backfill_window_ms
+    if memory.ingest_ms is None or memory.ended_flat or now - memory.ingest_ms <= window:
+        return
+    gap = now - memory.ingest_ms
+    message = f"the account was not followed for {gap} ms, more than reconcile.backfill_window_ms = {window}"
+    bot.scribe.put(IncidentRecord(f"gap:{memory.ingest_ms}", "BACKFILL_WINDOW_EXCEEDED", now, message))
+    bot.safety.add(ReasonCode.BACKFILL_WINDOW_EXCEEDED, Severity.HALT, "recovery", message, Clears.OPERATOR)
