@@ -13,7 +13,7 @@ import math
 import trio
 from attrs import define, evolve, field, frozen
 
-from hip3.bot import Bot
+from hip3.bot import Bot, HaltFlatten
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.errors import first_leaf
 from hip3.core.exits import ExitReason
@@ -224,10 +224,12 @@ class App:
     async def _flatten(self) -> FlatCertificate:
         """The one procedure, over its own REST client."""
         reason = ExitReason.SHUTDOWN if self._leaving else ExitReason.HALT
+        incident = self.bot.safety.incident  # one that comes meanwhile is certified by the next
         for position in self.bot.ledger.held():
             position.exit_reason = reason.value
         certificate = await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
         if self.bot.trader is not None and not self._leaving:
+            self.bot.halt_flatten = HaltFlatten(incident, certificate)
             self.bot.trader.reconcile.read_soon()  # the books hear of it although frames may have been lost
         return certificate
 

@@ -7,11 +7,13 @@ were given.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 from attrs import define, frozen
 
 from hip3.core.budget import ActionBudget
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.clearing import Obstacle, halts, holds, obstacles
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
 from hip3.core.events import OrderUpdate
@@ -32,6 +34,7 @@ from hip3.fsm.machines import Driver
 from hip3.fsm.ready import ReadyState
 from hip3.fsm.safety import SafetyMode
 from hip3.io.dial import Dial
+from hip3.io.flatten import FlatCertificate
 from hip3.io.link import Link
 from hip3.io.rest import RestClient
 from hip3.ops.boot import VenueFacts
@@ -41,7 +44,7 @@ from hip3.tasks.executor import Executor
 from hip3.tasks.ingest import MarketIngest
 from hip3.tasks.metadata import MetadataTask
 from hip3.tasks.position import PositionTask
-from hip3.tasks.reconcile import Reconcile
+from hip3.tasks.reconcile import READ_EVERY_MS, Reconcile
 from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
 from hip3.venue.hyperliquid.nonce import NonceSource
@@ -80,6 +83,14 @@ class Trader:
     risk: RiskTask
 
 
+@frozen
+class HaltFlatten:
+    """What a flatten in HALT left, and which HALT it was for (`Safety.incident` at its start)."""
+
+    incident: int
+    certificate: FlatCertificate
+
+
 @define
 class Bot:
     settings: Settings
@@ -113,6 +124,9 @@ class Bot:
     """Monotonic time of the last change of run, lifecycle, safety and ready; each begins with the start."""
     scribe: Scribe
     trader: Trader | None = None
+    halt_flatten: HaltFlatten | None = None
+    """The last one of this process."""
+    seen_incident: int = 0
 
     @property
     def coins(self) -> tuple[str, ...]:
@@ -210,10 +224,56 @@ class Bot:
         self.scribe.transition("connection", name, before.name, after.name, event.name)
         self.scribe.commit()
 
+    def on_causes(self) -> None:
+        """After each change of the causes: a further HALT has the account looked at again, for it may be about it."""
+        if self.safety.mode is SafetyMode.HALT and self.safety.incident != self.seen_incident:
+            self.seen_incident = self.safety.incident
+            self.halt_bell.ring()
+
     def on_ledger(self) -> None:
         """After each fact: a position that is there in HALT is the halt procedure's business, whoever opened it."""
         if self.safety.mode is SafetyMode.HALT and self.ledger.held():
             self.halt_bell.ring()
+
+    # ---- what stands between this mode and a looser one
+
+    def promotion_obstacles(self, code: ReasonCode) -> list[Obstacle]:
+        """What lacks for ARMED_LIVE (SAFE-3), by policy or by an operator, who may end some causes with it."""
+        if code is ReasonCode.AUTO_PROMOTE:
+            found = [Obstacle(c.code.value, c.message) for c in self.safety.blocking_promotion(code)]
+        else:
+            found = [Obstacle(c.code.value, f"HALT, to be ended first: {c.message}") for c in halts(self.safety)]
+            found += obstacles(self.safety, holds(self.safety))
+        if not self.ready.is_ready:
+            missing = ", ".join(c.value for c in self.ready.missing)
+            found.append(Obstacle("READY", f"{self.ready.state.name}, missing: {missing or 'a session'}"))
+        return found + ([] if self.trader is None else list(self._unreconciled(self.trader)))
+
+    def _unreconciled(self, trader: Trader) -> Iterator[Obstacle]:
+        """Why the books are not known to agree with the venue."""
+        read_ms = trader.reconcile.account_read_ms
+        if read_ms is None:
+            yield Obstacle("RECONCILE", "the account has not been read yet")
+        elif (age := self.io.clock.mono_ms() - read_ms) > 2 * READ_EVERY_MS:
+            yield Obstacle("RECONCILE", f"the account was read {age} ms ago")
+        for order in self.ledger.in_doubt():
+            yield Obstacle("RECONCILE", f"order {order.cloid} on {order.intent.coin} is in doubt")
+
+    def release_obstacles(self, *, accept_residue: bool) -> list[Obstacle]:
+        """What lacks to leave HALT towards ARMED_SAFE: no cause holds still, and the account is certified flat."""
+        found = obstacles(self.safety, halts(self.safety))
+        if self.trader is None or accept_residue:
+            return found
+        last = self.halt_flatten
+        if last is None or last.incident != self.safety.incident:
+            found.append(Obstacle("FLAT_CERTIFICATE", "no flatten has ended since the last cause of this HALT came"))
+        elif not last.certificate.flat:
+            left = "; ".join(last.certificate.residual or last.certificate.problems)
+            found.append(Obstacle("FLAT_CERTIFICATE", f"not flat: {left}"))
+        elif self.is_exposed:
+            coins = ", ".join(p.coin for p in self.ledger.held()) or "orders under way"
+            found.append(Obstacle("EXPOSURE", f"not flat any more: {coins}"))
+        return found
 
     def try_promote(self) -> None:
         """ARMED_SAFE to ARMED_LIVE by policy, when READY-TRADING holds and nothing else forbids it (SAFE-3)."""
@@ -221,5 +281,5 @@ class Bot:
             self.lifecycle.fire(LifecycleEvent.READY)
         if self.settings.safety.startup_policy is not StartupPolicy.AUTO or self.safety.mode is not SafetyMode.ARMED_SAFE:
             return
-        if self.ready.is_ready and not self.safety.blocking_promotion():
+        if not self.promotion_obstacles(ReasonCode.AUTO_PROMOTE):
             self.safety.promote(ReasonCode.AUTO_PROMOTE, "READY-TRADING, startup_policy = auto")

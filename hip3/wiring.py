@@ -33,6 +33,7 @@ from hip3.ops.boot import FROM_VENUE, VenueFacts
 from hip3.ops.detector_config import detector_config
 from hip3.ops.exit_config import exit_config, exit_rules, protection_config
 from hip3.ops.resume import resume
+from hip3.ops.watches import watch_causes
 from hip3.settings.caps import effective_caps
 from hip3.settings.risk_limits import risk_config
 from hip3.settings.schema import Mode, Settings
@@ -166,6 +167,8 @@ def build(
         scribe=scribe,
     )
     late.append(bot)
+    safety.on_causes = bot.on_causes
+    watch_causes(bot)
     bot.market_link.on_state = bot.on_link
     ingest.on_connect = lambda: bot.metadata.connected("market")
     bot.budget.read(venue.budget_used, venue.budget_cap)

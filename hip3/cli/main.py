@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cyclopts import App, CycloptsError
 
 import hip3
-from hip3.cli import config_cmd, exchange_cmd, explain_cmd, fsm_cmd, keys_cmd, market_cmd, run_cmd, status_cmd
+from hip3.cli import config_cmd, exchange_cmd, explain_cmd, fsm_cmd, keys_cmd, market_cmd, ops_cmd, run_cmd, status_cmd
 
 EXIT_CONFIGURATION = 2  # END-3
 
 
-def _group(name: str, help_text: str, commands: dict[str, Callable[..., int]]) -> App:
+def _group(name: str, help_text: str, commands: Mapping[str, Callable[..., int]]) -> App:
     group = App(name=name, help=help_text)
     for command, function in commands.items():
         group.command(function, name=command)
@@ -37,6 +37,7 @@ def make_app() -> App:
     config = {"check": config_cmd.config_check, "show": config_cmd.config_show, "hash": config_cmd.config_hash}
     app.command(_group("config", "Check, show and hash a configuration.", config))
     app.command(_group("keys", "API wallet keys.", {"new": keys_cmd.keys_new, "address": keys_cmd.keys_address}))
+    app.command(_group("ops", "Command the running bot.", ops_cmd.COMMANDS))
     app.command(_group("fsm", "State machines.", {"export": fsm_cmd.fsm_export}))
     return app
 

@@ -34,10 +34,13 @@ from hip3.io.clock import SystemClock
 from hip3.io.dial import dialer
 from hip3.io.keys import KeySourceError, check_address, load_trading_key
 from hip3.ops.boot import PreflightRefused
+from hip3.ops.commands import Operator
+from hip3.ops.control_server import open_control_socket
 from hip3.ops.journal_file import LogFile, LogUnwritable, open_run_journal, state_dir
+from hip3.ops.local_socket import SocketUnavailable
 from hip3.ops.paper import make_paper, paper_source
 from hip3.ops.session import Ended, Reach, StoppedEarly, run_session, settle_garbage_collector
-from hip3.ops.status_server import StatusUnavailable, open_status_socket
+from hip3.ops.status_server import open_status_socket
 from hip3.ops.status_view import status_view
 from hip3.ops.stop import Stop
 from hip3.settings import ConfigError, LoadedSettings, describe, load
@@ -169,6 +172,7 @@ async def _session(
         reader.count_filters(app.bot.detector.rejected)
         app.bot.note("info", "run_started", run=f"{app.bot.run_id:x}", process=os.getpid(), version=hip3.__version__)
         _serve_status(process, app.bot, reader, loaded.hash)
+        _take_commands(process, app.bot)
         if options.plain or options.as_json or not can_show(console := Console()):
             reader.say_plain(out)
             process.start_soon(reader.run)
@@ -208,7 +212,7 @@ def _serve_status(process: trio.Nursery, bot: Bot, reader: JournalReader, config
     pid = os.getpid()
     try:
         status = open_status_socket(state_dir(os.environ), pid)
-    except StatusUnavailable as e:
+    except SocketUnavailable as e:
         bot.note("warning", "status_unavailable", why=str(e))
         return
 
@@ -217,6 +221,16 @@ def _serve_status(process: trio.Nursery, bot: Bot, reader: JournalReader, config
         return status_view(bot, pid=pid, config_hash=config_hash) | {"events": events}
 
     process.start_soon(status.serve, answer)
+
+
+def _take_commands(process: trio.Nursery, bot: Bot) -> None:
+    """Ring 0 takes the commands of `hip3 ops` until the process ends; without them signals still stop it."""
+    try:
+        control = open_control_socket(state_dir(os.environ), os.getpid())
+    except SocketUnavailable as e:
+        bot.note("warning", "control_unavailable", why=str(e))
+        return
+    process.start_soon(control.serve, Operator(bot).answer)
 
 
 def _report(ended: Ended, loaded: LoadedSettings, options: RunOptions, notes: tuple[str, ...]) -> int:

@@ -14,7 +14,8 @@ from hip3.cli.words import age_text, bps_text, printable, px_text, sentence, usd
 from hip3.core import units
 from hip3.core.journal import Note
 from hip3.ops.journal_file import state_dir
-from hip3.ops.status_server import NoAnswer, ask
+from hip3.ops.local_socket import NoAnswer
+from hip3.ops.status_server import ask
 
 EXIT_OK, EXIT_NO_BOT, EXIT_NO_ANSWER = 0, 3, 5
 WITHIN_S = 5.0

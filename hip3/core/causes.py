@@ -142,7 +142,8 @@ class Safety:
         """Puts a cause in force. The mode follows in the same step.
 
         Repeating one keeps its first time and never weakens it: the severer severity and the stricter clearing stand,
-        so a disconnect while flat cannot loosen the HALT of a disconnect while exposed (LESSONS 33).
+        so a disconnect while flat cannot loosen the HALT of a disconnect while exposed (LESSONS 33). A HALT that would
+        clear by itself is an operator's to end: it is a latch (STOP-1).
         """
         self._put(Cause(code, severity, source, self._wall_ms(), message, clears))
 
@@ -151,6 +152,8 @@ class Safety:
         self._put(cause)
 
     def _put(self, cause: Cause) -> None:
+        if cause.severity is Severity.HALT and cause.clears is Clears.AUTO:
+            cause = evolve(cause, clears=Clears.OPERATOR)
         key = (cause.code, cause.source)
         known = self._causes.get(key)
         if known is None:
@@ -169,12 +172,9 @@ class Safety:
         self.on_causes()
 
     def clear(self, code: ReasonCode, source: str) -> bool:
-        """Its own source takes a cause back, where the cause allows that. True where it was in force and is gone.
-
-        A HALT stays, whatever its source says (STOP-1).
-        """
+        """Its own source takes a cause back, where the cause allows that. True where it was in force and is gone."""
         cause = self._causes.get((code, source))
-        if cause is None or cause.clears is not Clears.AUTO or cause.severity is Severity.HALT:
+        if cause is None or cause.clears is not Clears.AUTO:
             return False
         del self._causes[code, source]
         self._why = (code, f"cleared: {cause.message}")

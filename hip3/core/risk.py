@@ -44,6 +44,11 @@ class DailyLimits:
         """Books a finished trade; says why trading must end where the day's loss is over the limit."""
         self._roll(wall_ms)
         self.pnl_usd += trade.pnl_usd
+        return self.exceeded(wall_ms)
+
+    def exceeded(self, wall_ms: int) -> str | None:
+        """Why trading must end today; None where the day's loss is within the limit."""
+        self._roll(wall_ms)
         if -self.pnl_usd > self.max_loss_usd:
             return f"lost {-self.pnl_usd:.4f} USD today, more than safety.auto_stop_loss_usd = {self.max_loss_usd}"
         return None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hip3.core.budget import RESERVE, TRICKLE_MS, ActionBudget, TokenBucket
-from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.causes import Cause, Clears, ReasonCode, Safety, Severity, Watch
 from hip3.core.ids import OrderSide
 from hip3.core.journal import CAPACITY, Journal
 from hip3.core.market import MarketState, missing_market_data
@@ -90,15 +90,67 @@ def test_a_promoted_bot_returns_to_live_by_itself() -> None:
 
 
 def test_after_a_halt_promotion_is_needed_again() -> None:
-    """SAFE-1, STOP-4: a HALT that clears leaves towards ARMED_SAFE and stays there until promotion."""
+    """SAFE-1, STOP-1: an operator ends a HALT towards ARMED_SAFE; policy does not promote from there, an operator does."""
     s, changes = safety()
     s.promote(ReasonCode.AUTO_PROMOTE, "go")
     add(s, Severity.HALT)
-    assert s.clear(ReasonCode.WS_DISCONNECT, "link")
-    assert s.mode is SAFE
+    s.end(s.causes, ReasonCode.MANUAL_UNHALT, "operator", "me: looked")
+    assert (s.mode, [c.code for c in s.causes]) == (SAFE, [ReasonCode.MANUAL_UNHALT])
     assert [(a, b) for a, b, _, _ in changes[1:]] == [(LIVE, HALT), (HALT, SAFE)]
-    assert s.promote(ReasonCode.AUTO_PROMOTE, "go")
-    assert s.mode is LIVE
+    assert not s.promote(ReasonCode.AUTO_PROMOTE, "go")
+    assert s.promote(ReasonCode.MANUAL_PROMOTE, "go")
+    assert (s.mode, s.causes) == (LIVE, ())
+
+
+def test_no_source_takes_a_halt_back() -> None:
+    """STOP-1, LESSONS 33: a HALT is a latch: said to clear by itself it does not, and an operator must end it."""
+    s, _ = safety()
+    add(s, Severity.HALT, Clears.AUTO)
+    assert not s.clear(ReasonCode.WS_DISCONNECT, "link")
+    assert (s.mode, s.causes[0].clears) == (HALT, Clears.OPERATOR)
+
+
+def test_an_operator_ends_only_what_is_his_to_end() -> None:
+    """SAFE-1: a cause that ends with the process, one that ends by itself, one that is gone: refused, nothing changes."""
+    s, changes = safety()
+    add(s, Severity.HALT, Clears.NEVER)
+    add(s, Severity.SAFE, Clears.AUTO, code=ReasonCode.CLOCK_SKEW)
+    add(s, Severity.HALT, Clears.OPERATOR, code=ReasonCode.DAILY_LOSS)
+    by_code = {c.code: c for c in s.causes}
+    for code in (ReasonCode.WS_DISCONNECT, ReasonCode.CLOCK_SKEW):
+        with pytest.raises(ValueError, match=code.value):
+            s.end([by_code[ReasonCode.DAILY_LOSS], by_code[code]], ReasonCode.MANUAL_UNHALT, "operator", "x")
+        assert {c.code: c for c in s.causes} == by_code
+    s.end([by_code[ReasonCode.DAILY_LOSS]], ReasonCode.MANUAL_UNHALT, "operator", "x")
+    assert s.mode is HALT, "the cause that never clears holds it"
+    with pytest.raises(ValueError, match="DAILY_LOSS"):
+        s.end([by_code[ReasonCode.DAILY_LOSS]], ReasonCode.MANUAL_UNHALT, "operator", "again")
+    assert [(a, b) for a, b, _, _ in changes] == [(SAFE, HALT)]
+
+
+def test_ending_a_cause_forgets_its_evidence() -> None:
+    """LESSONS 32: the source is asked whether it holds still, and told when it was ended; every HALT is an incident."""
+    s, _ = safety()
+    forgotten: list[Cause] = []
+    s.watch(ReasonCode.DAILY_LOSS, Watch(lambda c: f"{c.source} says so", forgotten.append))
+    add(s, Severity.HALT, Clears.OPERATOR, code=ReasonCode.DAILY_LOSS)
+    add(s, Severity.HALT, Clears.OPERATOR, code=ReasonCode.DAILY_LOSS)
+    assert s.incident == 2
+    (cause, _) = s.causes
+    assert s.why_still(cause) == "link says so"
+    s.end([cause], ReasonCode.MANUAL_UNHALT, "operator", "x")
+    assert forgotten == [cause]
+
+
+def test_what_an_operator_must_end_is_followed_by_a_promotion() -> None:
+    """SAFE-1, RISK-3: a cause that clears by itself leaves a promoted bot live; one that an operator ends does not."""
+    s, _ = safety()
+    s.promote(ReasonCode.AUTO_PROMOTE, "go")
+    s.add(ReasonCode.OPERATOR_HOLD, Severity.SAFE, "operator", "wait", Clears.OPERATOR)
+    add(s, Severity.SAFE)
+    s.end([c for c in s.causes if c.code is ReasonCode.OPERATOR_HOLD], ReasonCode.MANUAL_UNHALT, "operator", "x")
+    s.clear(ReasonCode.WS_DISCONNECT, "link")
+    assert (s.mode, [c.code for c in s.causes]) == (SAFE, [ReasonCode.MANUAL_UNHALT])
 
 
 @pytest.mark.parametrize("clears", [Clears.OPERATOR, Clears.NEVER])
@@ -170,6 +222,18 @@ class Modes(RuleBasedStateMachine):
     @rule(code=CODES, source=st.sampled_from("ab"))
     def clear(self, code: ReasonCode, source: str) -> None:
         self.safety.clear(code, source)
+
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """STOP-1: whatever an operator ends, what is left stays as it was."""
+        theirs = [c for c in self.safety.causes if c.clears is Clears.OPERATOR]
+        ended = data.draw(st.lists(st.sampled_from(theirs), unique=True)) if theirs else []
+        ended = [c for c in ended if c.code is not ReasonCode.MANUAL_UNHALT]
+        kept = set(self.safety.causes) - set(ended)
+        self.safety.end(ended, ReasonCode.MANUAL_UNHALT, "operator", "x")
+        assert {c for c in self.safety.causes if c.code is not ReasonCode.MANUAL_UNHALT} == {
+            c for c in kept if c.code is not ReasonCode.MANUAL_UNHALT
+        }
 
     @rule()
     def promote(self) -> None:

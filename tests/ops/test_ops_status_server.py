@@ -14,18 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from hip3.ops.status_server import (
-    ANSWER_WITHIN_S,
-    BACKLOG,
-    MOST_BYTES,
-    NoAnswer,
-    StatusSocket,
-    StatusUnavailable,
-    ask,
-    encode,
-    open_status_socket,
-    socket_path,
-)
+from hip3.ops.local_socket import BACKLOG, MOST_BYTES, NoAnswer, SocketUnavailable, encode
+from hip3.ops.status_server import ANSWER_WITHIN_S, StatusSocket, ask, open_status_socket, socket_path
 
 
 async def asked(state: Path) -> dict[str, Any]:
@@ -54,7 +44,7 @@ async def test_only_the_user_can_connect(tmp_path: Path) -> None:
 async def test_a_second_bot_names_the_first(tmp_path: Path) -> None:
     """OPS-7, LEAD-1: the holder's process is named, the first goes on, and its socket is untouched."""
     first = open_status_socket(tmp_path, 4711)
-    with pytest.raises(StatusUnavailable, match=r"served by another bot, process 4711.* HIP3_STATE_DIR of its own"):
+    with pytest.raises(SocketUnavailable, match=r"served by another bot, process 4711.* HIP3_STATE_DIR of its own"):
         open_status_socket(tmp_path, 4712)
     assert socket_path(tmp_path).exists()
     first.close()
@@ -77,7 +67,7 @@ async def test_nothing_but_a_socket_is_removed(tmp_path: Path) -> None:
     """LESSONS 35: a file that happens to have the name stays, and the lock is free again."""
     socket_path(tmp_path).write_text("precious")
     for _ in range(2):
-        with pytest.raises(StatusUnavailable, match="is no socket; move it away"):
+        with pytest.raises(SocketUnavailable, match="is no socket; move it away"):
             open_status_socket(tmp_path, 1)
     assert socket_path(tmp_path).read_text() == "precious"
 
@@ -162,14 +152,14 @@ def test_a_status_that_fails_is_an_error_object() -> None:
     def broken() -> dict[str, object]:
         raise KeyError("xyz:SNDK")
 
-    assert json.loads(encode(broken)) == {"error": "the status could not be made: KeyError: 'xyz:SNDK'"}
-    assert "bytes, more than" in json.loads(encode(lambda: {"x": "y" * MOST_BYTES}))["error"]
+    assert json.loads(encode("the status", broken)) == {"error": "the status could not be made: KeyError: 'xyz:SNDK'"}
+    assert "bytes, more than" in json.loads(encode("the status", lambda: {"x": "y" * MOST_BYTES}))["error"]
 
 
 async def test_a_path_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
     """STYLE, errors: Unix sockets have paths of about a hundred bytes; the remedy is another folder."""
     state = tmp_path / ("d" * 120)
-    with pytest.raises(StatusUnavailable, match="with a short path"):
+    with pytest.raises(SocketUnavailable, match="with a short path"):
         open_status_socket(state, 1)
 
 
@@ -213,5 +203,5 @@ def test_a_bot_that_does_not_answer_is_not_called_absent(tmp_path: Path) -> None
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     """STYLE, errors: the folder, the cause, the variable that names another one."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StatusUnavailable, match=r"file/state: Not a directory; set HIP3_STATE_DIR"):
+    with pytest.raises(SocketUnavailable, match=r"file/state: Not a directory; set HIP3_STATE_DIR"):
         open_status_socket(tmp_path / "file" / "state", os.getpid())

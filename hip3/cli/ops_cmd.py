@@ -1,0 +1,132 @@
+"""`hip3 ops`: an operator's commands to the running bot, over its control socket. Says what was done, or why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from hip3.cli.config_cmd import Json
+from hip3.cli.words import printable
+from hip3.ops.control_server import command
+from hip3.ops.journal_file import state_dir
+from hip3.ops.local_socket import NoAnswer
+
+EXIT_OK, EXIT_REFUSED, EXIT_NO_BOT, EXIT_NO_ANSWER = 0, 1, 3, 5
+WITHIN_S = 5.0
+
+Reason = Annotated[str, Parameter(help="Why; it stands in the audit log.")]
+AcceptResidue = Annotated[
+    bool, Parameter(negative="", help="Leave HALT although the account is not certified flat: what is left is accepted.")
+]
+
+
+def ops_hold(*, reason: Reason = "", as_json: Json = False) -> int:
+    """Stop entries: ARMED_SAFE until a promotion. Exits and cancels go on. Cannot be refused.
+
+    Exit code 0: done; 3: no bot is running; 5: one is, but did not answer.
+
+    Example: hip3 ops hold --reason "earnings tonight"
+    """
+    return _send({"command": "hold", "reason": reason}, as_json=as_json)
+
+
+def ops_kill(*, reason: Reason = "", as_json: Json = False) -> int:
+    """HALT: purge, cancel everything, flatten, and wait for an operator. Cannot be refused.
+
+    Exit code 0: done, the flatten goes on; 3: no bot is running (see hip3 flatten); 5: one is, but did not answer.
+
+    Example: hip3 ops kill --reason "prices look wrong"
+    """
+    return _send({"command": "kill", "reason": reason}, as_json=as_json)
+
+
+def ops_promote(*, reason: Reason, as_json: Json = False) -> int:
+    """Let entries out: ARMED_SAFE to ARMED_LIVE, where READY-TRADING holds, the books agree and no cause holds.
+
+    Ends a hold. Exit code 0: done; 1: refused, with what lacks; 3: no bot is running; 5: one is, but did not answer.
+
+    Example: hip3 ops promote --reason "checked by hand"
+    """
+    return _send({"command": "promote", "reason": reason}, as_json=as_json)
+
+
+def ops_unhalt(*, reason: Reason, accept_residue: AcceptResidue = False, as_json: Json = False) -> int:
+    """End a HALT: to ARMED_SAFE, where no cause of it holds still and the account is certified flat. Then promote.
+
+    Exit code 0: done; 1: refused, with what holds still; 3: no bot is running; 5: one is, but did not answer.
+
+    Example: hip3 ops unhalt --reason "the link is stable again"
+    """
+    return _send({"command": "unhalt", "reason": reason, "accept_residue": accept_residue}, as_json=as_json)
+
+
+def ops_reset_safety(
+    *,
+    mode: Annotated[str, Parameter(help="The mode that is wanted: HALT, ARMED_SAFE or ARMED_LIVE.")],
+    reason_code: Annotated[
+        str, Parameter(help="OPERATOR_KILL, OPERATOR_HOLD or MANUAL_UNHALT, MANUAL_PROMOTE, as the mode demands.")
+    ],
+    reason_message: Annotated[str, Parameter(help="Why; it stands in the audit log.")],
+    allow_non_halt: Annotated[bool, Parameter(negative="", help="Also where the mode is not HALT.")] = False,
+    accept_residue: AcceptResidue = False,
+    as_json: Json = False,
+) -> int:
+    """Reset the latch to a mode, by the rules of the command that leads there: kill, hold, unhalt or promote.
+
+    Exit code 0: done; 1: refused, with what stands against it; 3: no bot is running; 5: one is, but did not answer.
+
+    Example: hip3 ops reset-safety --mode ARMED_SAFE --reason-code MANUAL_UNHALT --reason-message "link is stable"
+    """
+    request = {
+        "command": "reset-safety",
+        "reason": reason_message,
+        "mode": mode,
+        "reason_code": reason_code,
+        "allow_non_halt": allow_non_halt,
+        "accept_residue": accept_residue,
+    }
+    return _send(request, as_json=as_json)
+
+
+COMMANDS: Mapping[str, Callable[..., int]] = {
+    "hold": ops_hold,
+    "kill": ops_kill,
+    "promote": ops_promote,
+    "unhalt": ops_unhalt,
+    "reset-safety": ops_reset_safety,
+}
+
+
+def _send(request: Mapping[str, object], *, as_json: bool) -> int:
+    try:
+        answer = command(state_dir(os.environ), request, WITHIN_S)
+    except NoAnswer as e:
+        return _failed(str(e), EXIT_NO_ANSWER if e.running else EXIT_NO_BOT, as_json=as_json)
+    if "error" in answer:
+        return _failed(str(answer["error"]), EXIT_NO_ANSWER, as_json=as_json)
+    code = EXIT_OK if answer["ok"] else EXIT_REFUSED
+    if as_json:
+        print(json.dumps(answer | {"exit_code": code}, sort_keys=True))
+    else:
+        print("\n".join(map(printable, answer_lines(answer))), file=sys.stdout if answer["ok"] else sys.stderr)
+    return code
+
+
+def _failed(message: str, code: int, *, as_json: bool) -> int:
+    print(f"hip3 ops: {printable(message)}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"exit_code": code, "error": message}, sort_keys=True))
+    return code
+
+
+def answer_lines(answer: Mapping[str, Any]) -> list[str]:
+    """The answer for people: what was done or what stands against it, then the mode and its causes."""
+    lines = [answer["did"]] if answer["ok"] else [f"{answer['command']} is refused:"]
+    lines += [f"  {o['what']}: {o['why']}" for o in answer["refused"]]
+    lines.append(f"mode {answer['mode']}" + (f" (was {answer['before']})" if answer["before"] != answer["mode"] else ""))
+    return [*lines, *(f"  {c['severity']} {c['code']} by {c['source']}: {c['message']}" for c in answer["causes"])]
