@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from decimal import Decimal
 
 from attrs import define, frozen
 
@@ -16,6 +17,7 @@ from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clearing import Obstacle, halts, holds, obstacles
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
+from hip3.core.drift import Drift, DriftLimits, judge_drift
 from hip3.core.events import OrderUpdate
 from hip3.core.ids import CloidFactory
 from hip3.core.journal import Journal
@@ -69,6 +71,11 @@ class Account:
 
     user: str
     signer: Signer
+
+
+def drift_limits(settings: Settings) -> DriftLimits:
+    r = settings.reconcile
+    return DriftLimits(r.drift_warn_sz, r.drift_warn_usd, r.drift_critical_usd, r.drift_critical_sz)
 
 
 @define
@@ -219,6 +226,21 @@ class Bot:
         """An order that is not ours was there before us: no entries until an operator has seen it (REC-1)."""
         message = f"order {update.oid} on {update.coin}, {update.sz} at {update.limit_px}, is not one of this bot's"
         self.safety.add(ReasonCode.FOREIGN_ORDERS, Severity.SAFE, f"order {update.oid}", message, Clears.OPERATOR)
+
+    def on_drift(self, coin: str, ours: Decimal, venue: Decimal) -> None:
+        """The books had to be corrected: how far they were off decides what may go on (REC-4)."""
+        position, ctx = self.ledger.position(coin), self.markets[coin].ctx if coin in self.markets else None
+        px = ctx.mark_px if ctx is not None and ctx.mark_px is not None else position.entry_px
+        drift = judge_drift(ours, venue, px, drift_limits(self.settings))
+        message = f"{coin}: the books had {ours}, the venue states {venue}, {abs(venue - ours) * px:.2f} USD apart"
+        if drift is Drift.WARN:
+            self.safety.add(ReasonCode.RECONCILE_WARN, Severity.SAFE, coin, message, Clears.AUTO)
+        elif drift is Drift.CRITICAL:
+            self.safety.add(ReasonCode.RECONCILE_CRITICAL, Severity.HALT, coin, message, Clears.OPERATOR)
+
+    def on_agree(self) -> None:
+        for coin in [c.source for c in self.safety.causes if c.code is ReasonCode.RECONCILE_WARN]:
+            self.safety.clear(ReasonCode.RECONCILE_WARN, coin)
 
     def on_link(self, name: str, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
         self.scribe.transition("connection", name, before.name, after.name, event.name)

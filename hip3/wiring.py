@@ -269,6 +269,8 @@ def _add_trader(
         FeeCheck(bot.detector.taker_fee_bps, is_stated=bot.venue.fee_source == FROM_VENUE),
         bot.scribe,
         executor.cancel_stray,
+        bot.on_drift,
+        bot.on_agree,
         bot.on_foreign_order,
         bot.on_ledger,
     )

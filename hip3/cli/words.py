@@ -136,6 +136,7 @@ SENTENCES: dict[str, str] = {
     "params_changed": "{coin}: the venue changed {changes}; it trades again after a new start",
     "market_halted": "{coin}: does not trade at the venue any more",
     "market_resumed": "{coin}: trades at the venue again",
+    "position_adopted": "{coin}: the venue holds {venue} from before this run; it is taken over",
     "recovered": "going on from the last run: {positions} positions, {orders} orders in doubt",
     "not_recovered": "{subject}: what the last run left of it could not be taken over: {why}",
     "stray_order": "{coin}: order {oid} is an earlier run's; it is being cancelled",

@@ -78,6 +78,14 @@ class Corrected:
 
 
 @frozen
+class Adopted:
+    """The first statement of a run that has no earlier books: taken as it is."""
+
+    coin: str
+    venue: Decimal
+
+
+@frozen
 class StrayOrder:
     """An order that rests at the venue and is in no book of this run: an earlier run's, or somebody else's."""
 
@@ -106,6 +114,7 @@ Consequence = (
     | OrderRejected
     | Doubted
     | Corrected
+    | Adopted
     | StrayOrder
     | FillsSnapshot
     | PositionsAgree
@@ -385,7 +394,7 @@ class Bookkeeper:
                 later = position.szi - had  # fills after the statement stay booked
                 position.adopt(stated + later, entry_px or position.entry_px, opened)
                 position.adopted_ms = state.time_ms
-                result.append(Corrected(coin, had, stated))
+                result.append(Adopted(coin, stated) if at_once else Corrected(coin, had, stated))
         if agrees:
             result.append(PositionsAgree(max((s.time_ms for s in account.states), default=0)))
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 
 from attrs import define, field
 
@@ -62,6 +63,10 @@ class PositionTask:
     scribe: Scribe
     cancel_stray: Callable[[OrderUpdate], bool] = lambda _update: False
     """Asks for the cancel of an order that an earlier run left; False where this run does not know its market."""
+    on_drift: Callable[[str, Decimal, Decimal], None] = lambda _coin, _ours, _venue: None
+    """Told of each correction: coin, our signed size, the venue's (REC-4)."""
+    on_agree: Callable[[], None] = lambda: None
+    """Told when a statement of the venue agrees with the books in everything, and nothing had to be corrected for it."""
     on_foreign: Callable[[OrderUpdate], None] = lambda _update: None
     """Told of each order at the first reading of a run that is not ours, or that nobody can cancel (REC-1)."""
     on_change: Callable[[], None] = lambda: None
@@ -79,8 +84,14 @@ class PositionTask:
     def handle(self, fact: f.Fact) -> None:
         """Applies one fact and passes on what followed; all that is to be remembered of it is one commit (REC-2)."""
         self.scribe.event_id = f.event_id(fact)
-        for consequence in self.bookkeeper.apply(fact, self.clock.wall_ms()):
+        consequences = self.bookkeeper.apply(fact, self.clock.wall_ms())
+        for consequence in consequences:
             self._pass_on(consequence)
+        if any(isinstance(c, b.PositionsAgree) for c in consequences):
+            if any(isinstance(c, b.Corrected) for c in consequences):
+                self.read_account_soon()  # what had to be corrected must be seen to agree by itself
+            else:
+                self.on_agree()
         if isinstance(fact, f.AccountRead):
             # `orderUpdates` has no snapshot: its ack, which came before this reading, and this reading stand for it.
             self.ready.set(Condition.ORDER_SNAPSHOT, holds=True)
@@ -115,12 +126,16 @@ class PositionTask:
                 self.scribe.transition("reconcile", coin, str(ours), str(venue), "CORRECTED", "the venue stated it twice")
                 self.scribe.position(self.bookkeeper.ledger.position(coin))
                 self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue)
+                self.on_drift(coin, ours, venue)
                 self.events.put(consequence)
-            case b.StrayOrder() | b.FillsSnapshot() | b.PositionsAgree():
+            case b.Adopted() | b.StrayOrder() | b.FillsSnapshot() | b.PositionsAgree():
                 self._about_account(consequence)
 
-    def _about_account(self, consequence: b.StrayOrder | b.FillsSnapshot | b.PositionsAgree) -> None:
+    def _about_account(self, consequence: b.Adopted | b.StrayOrder | b.FillsSnapshot | b.PositionsAgree) -> None:
         match consequence:
+            case b.Adopted(coin, venue):
+                self.scribe.position(self.bookkeeper.ledger.position(coin))
+                self._note("warning", "position_adopted", coin=coin, venue=venue)
             case b.StrayOrder(update):
                 self._stray(update)
             case b.FillsSnapshot(count):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hip3.core import facts as f
-from hip3.core.bookkeeper import Closed, Consequence, Corrected, Doubted, Filled, FillsSnapshot, PositionsAgree
+from hip3.core.bookkeeper import Adopted, Closed, Consequence, Corrected, Doubted, Filled, FillsSnapshot, PositionsAgree
 from hip3.core.events import Fill
 from hip3.core.ids import OrderSide, TimeInForce
 from hip3.core.ledger import entry_time
@@ -147,7 +147,7 @@ def test_the_first_statement_is_adopted() -> None:
         strange("0.05", start="0.05", time_ms=T0 - 1000, tid=4),
     )
     found = desk.apply(f.LinkUp(), fills(*history, snapshot=True), account(held("0.10", "601")))
-    assert found == [FillsSnapshot(4), Corrected(SNDK.coin, D(0), D("0.10")), PositionsAgree(T0)]
+    assert found == [FillsSnapshot(4), Adopted(SNDK.coin, D("0.10")), PositionsAgree(T0)]
     position = desk.position()
     assert (position.szi, position.entry_px, position.entry_ms) == (D("0.10"), D(601), T0 - 5000)
     assert position.state is PositionState.OPEN
@@ -194,7 +194,7 @@ def test_fills_after_the_statement_stay_booked() -> None:
     desk = Desk(synced=False)
     desk.apply(f.LinkUp(), fills(snapshot=True), fills(strange("0.02", start="0.10", time_ms=T0 + 50)))
     found = desk.apply(account(held("0.10"), time_ms=T0))
-    assert Corrected(SNDK.coin, D(0), D("0.10")) in found
+    assert Adopted(SNDK.coin, D("0.10")) in found
     assert desk.position().szi == D("0.12")
     assert of_kind(desk.sync(held("0.12"), time_ms=T0 + 99), Corrected) == []
 
