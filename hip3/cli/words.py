@@ -186,6 +186,7 @@ SENTENCES: dict[str, str] = {
     "market_included": "{coin}: has data, taken in",
     "fills_unread": "the fills could not be read: {error}",
     "books_unread": "the last fills could not be read, the sums below may lack them",
+    "account_found": "account on {dex}: {value_usd} USD, {positions} positions and {orders} orders at the start",
     "account_unread": "the account could not be read: {error}",
     "service_unread": "budget and clock could not be read: {error}",
     "clock_skew": "the clock is {offset_ms} ms from the venue's",

@@ -25,6 +25,13 @@ class Reference(enum.Enum):
     MID = "mid"
 
 
+def reference_of(ctx: AssetCtx, reference: Reference) -> Decimal | None:
+    """The price in USD that a context states for `reference`; None where it lacks it."""
+    if reference is Reference.ORACLE:
+        return ctx.oracle_px
+    return ctx.mark_px if reference is Reference.MARK else ctx.mid_px
+
+
 @define
 class MarketState:
     """What is known of one market now. `*_recv_ms` are monotonic milliseconds; None is never received."""
@@ -88,7 +95,7 @@ class MarketState:
         first = self.ctx is None  # of this connection: what changed since the last one, changed at an unknown time
         self.ctx = ctx
         self.ctx_recv_ms = now_ms
-        px = self._reference_of(ctx)
+        px = reference_of(ctx, self.reference)
         if px is None:
             self.reference_px = None  # the last one would pass for as young as this context
             return
@@ -103,11 +110,6 @@ class MarketState:
         self.reference_run = 0 if seen_ms is None else known + 1
         self.reference_was = None if seen_ms is None else was
         self.reference_moved_ms = seen_ms
-
-    def _reference_of(self, ctx: AssetCtx) -> Decimal | None:
-        if self.reference is Reference.ORACLE:
-            return ctx.oracle_px
-        return ctx.mark_px if self.reference is Reference.MARK else ctx.mid_px
 
     def on_connect(self) -> None:
         """A new connection starts from nothing: no ack, no age, no move seen."""

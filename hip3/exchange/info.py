@@ -151,7 +151,8 @@ class Info:
     def _meta(self, query: JsonObject) -> Any:
         name = self._dex(query)
         dex = self._directory.dex(name)
-        return payloads.meta(self._directory.markets(name), dex.collateral_token if dex is not None else 0)
+        token = dex.collateral_token if dex is not None else 0
+        return payloads.meta(self._directory.markets(name), token, self._state.world.halted)
 
     def _meta_and_ctxs(self, query: JsonObject) -> Any:
         markets = self._directory.markets(self._dex(query))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -187,8 +187,11 @@ def asset_ctx(market: Market) -> JsonObject:
     return ctx
 
 
-def universe_row(market: Market) -> JsonObject:
-    """An entry of `meta.universe`; flags are absent rather than false (PROTOCOL 1.3)."""
+def universe_row(market: Market, *, halted: bool = False) -> JsonObject:
+    """An entry of `meta.universe`; flags are absent rather than false (PROTOCOL 1.3).
+
+    UNVERIFIED: a halt shows as `isDelisted` (PROTOCOL 1.4).
+    """
     listing = market.listing
     row: JsonObject = {
         "szDecimals": listing.sz_decimals,
@@ -196,7 +199,7 @@ def universe_row(market: Market) -> JsonObject:
         "maxLeverage": listing.max_leverage,
         "marginTableId": listing.max_leverage,
     }
-    if listing.delisted:
+    if listing.delisted or halted:
         row["isDelisted"] = True
     if market.is_isolated_only:
         row["onlyIsolated"] = True
@@ -209,10 +212,11 @@ def universe_row(market: Market) -> JsonObject:
     return row
 
 
-def meta(markets: Sequence[Market], collateral_token: int) -> JsonObject:
+def meta(markets: Sequence[Market], collateral_token: int, halted: Collection[str]) -> JsonObject:
+    """`meta` of one dex; `halted` are coins."""
     leverages = sorted({market.listing.max_leverage for market in markets})
     return {
-        "universe": [universe_row(market) for market in markets],
+        "universe": [universe_row(market, halted=market.coin in halted) for market in markets],
         "marginTables": [
             [x, {"description": "", "marginTiers": [{"lowerBound": "0.0", "maxLeverage": x}]}] for x in leverages
         ],

@@ -8,20 +8,27 @@ from __future__ import annotations
 from decimal import Decimal
 
 import trio
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from hip3.core import units
+from hip3.core.events import AccountState, OrderUpdate
 from hip3.core.ids import MarketSpec
+from hip3.core.market import Reference
 from hip3.io.rest import QueryFailed, RestClient
+from hip3.ops.start_state import account_warnings, check_listing, check_prices
 from hip3.settings.schema import Settings
 from hip3.venue.hyperliquid import info
 from hip3.venue.hyperliquid.errors import MetadataError, WireError
 from hip3.venue.hyperliquid.fees import taker_rate
 from hip3.venue.hyperliquid.metadata import open_interest_caps, require_market, resolve_markets
 from hip3.venue.hyperliquid.parse import (
+    parse_account_state,
+    parse_all_mids,
+    parse_asset_ctxs,
     parse_exchange_status,
     parse_extra_agents,
     parse_fees,
+    parse_open_orders,
     parse_rate_limit,
     parse_user_role,
 )
@@ -50,6 +57,10 @@ class VenueFacts:
     warnings: tuple[str, ...]
     oi_caps_usd: dict[str, Decimal] = field(factory=dict)
     """Cap of the open interest by coin, of those that have one."""
+    accounts: tuple[AccountState, ...] = ()
+    """The account on each dex traded, as it was found."""
+    open_orders: tuple[OrderUpdate, ...] = ()
+    """What rested there."""
 
     @property
     def dexes(self) -> tuple[str, ...]:
@@ -63,11 +74,14 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
     try:
         specs = _markets(answers, settings)
         caps = open_interest_caps(answers.of("dexs"))
+        warnings = _check_prices(answers, settings, specs)
         status = parse_exchange_status(answers.of("status"))
         if user is None:
             configured = dict.fromkeys(specs, settings.detector.taker_fee_bps)
-            return VenueFacts(specs, configured, "configured", status.time_ms, 0, 0, (), caps)
-        warnings = _check_agent(answers, user, signer, status.time_ms) if signer is not None else []
+            return VenueFacts(specs, configured, "configured", status.time_ms, 0, 0, tuple(warnings), caps)
+        warnings += _check_agent(answers, user, signer, status.time_ms) if signer is not None else []
+        accounts, orders = _account(answers, settings)
+        warnings += account_warnings(accounts, orders)
         fees, source = _fees(answers, settings, specs)
         rate = parse_rate_limit(answers.of("rate"))
     except QueryFailed as e:
@@ -76,7 +90,8 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
         raise PreflightRefused(f"an answer could not be read: {e}. Nothing was started.") from e
     except MetadataError as e:
         raise PreflightRefused(str(e)) from e
-    return VenueFacts(specs, fees, source, status.time_ms, rate.used, rate.cap, tuple(warnings), caps)
+    facts = VenueFacts(specs, fees, source, status.time_ms, rate.used, rate.cap, tuple(warnings), caps)
+    return evolve(facts, accounts=accounts, open_orders=orders)
 
 
 @frozen
@@ -109,7 +124,12 @@ async def _ask(rest: RestClient, questions: dict[str, info.Request]) -> _Answers
 
 def _questions(settings: Settings, user: str | None, signer: str | None) -> dict[str, info.Request]:
     questions = {"dexs": info.perp_dexs(), "status": info.exchange_status()}
-    questions |= {f"meta {dex}": info.meta(dex) for dex in _dexes(settings)}
+    for dex in _dexes(settings):
+        questions |= {f"meta {dex}": info.meta(dex), f"mids {dex}": info.all_mids(dex)}
+        questions[f"ctxs {dex}"] = info.meta_and_asset_ctxs(dex)
+        if user is not None:
+            questions[f"account {dex}"] = info.clearinghouse_state(user, dex)
+            questions[f"orders {dex}"] = info.frontend_open_orders(user, dex)
     if user is not None:
         questions |= {"fees": info.user_fees(user), "rate": info.user_rate_limit(user), "agents": info.extra_agents(user)}
     if signer is not None:
@@ -126,6 +146,27 @@ def _markets(answers: _Answers, settings: Settings) -> dict[str, MarketSpec]:
     dexs = answers.of("dexs")
     known = resolve_markets(dexs, {dex: answers.of(f"meta {dex}") for dex in _dexes(settings)})
     return {m.coin: require_market(known, m.coin, m.asset_idx) for m in settings.markets}
+
+
+def _check_prices(answers: _Answers, settings: Settings, specs: dict[str, MarketSpec]) -> list[str]:
+    """Prices by place against prices by name, per dex traded; the warnings."""
+    warnings: list[str] = []
+    for dex in _dexes(settings):
+        both = answers.of(f"ctxs {dex}")
+        ctxs, mids = parse_asset_ctxs(both), parse_all_mids(answers.of(f"mids {dex}"))
+        own = {coin: spec for coin, spec in specs.items() if spec.key.dex == dex}
+        assert isinstance(both, list)  # parse_asset_ctxs has read it as a pair
+        check_listing(own, resolve_markets(answers.of("dexs"), {dex: both[0]}))
+        warnings += check_prices(own, ctxs, mids, Reference(settings.detector.reference.value))
+    return warnings
+
+
+def _account(answers: _Answers, settings: Settings) -> tuple[tuple[AccountState, ...], tuple[OrderUpdate, ...]]:
+    """Positions and resting orders of every dex traded: asked with its name, or the main dex alone would answer."""
+    dexes = _dexes(settings)
+    states = [parse_account_state(dex, answers.of(f"account {dex}")) for dex in dexes]
+    orders = [order for dex in dexes for order in parse_open_orders(answers.of(f"orders {dex}"))]
+    return tuple(states), tuple(orders)
 
 
 def _check_agent(answers: _Answers, user: str, signer: str, now_ms: int) -> list[str]:

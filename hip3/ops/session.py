@@ -13,6 +13,7 @@ from attrs import frozen
 from hip3.app import App, Outcome
 from hip3.bot import Account, Bot, BotIO
 from hip3.core.clock import Clock
+from hip3.core.ids import MarketKey
 from hip3.core.journal import Journal
 from hip3.core.records import NoRecorder, Recorder
 from hip3.core.remembered import NOTHING, Remembered
@@ -127,6 +128,10 @@ async def _boot(
         raise PreflightRefused(f"{io.rest.base_url} did not answer within {BOOT_S:g} s. Nothing was started.")
     if bot is None:
         raise StoppedEarly(stop.reason)
+    for state in bot.venue.accounts:
+        found = {"value_usd": state.account_value, "withdrawable_usd": state.withdrawable, "positions": len(state.positions)}
+        orders = [o for o in bot.venue.open_orders if MarketKey.parse(o.coin).dex == state.dex]
+        bot.note("info", "account_found", dex=state.dex or "main", **found, orders=len(orders))
     for warning in bot.venue.warnings:
         bot.note("warning", "preflight_warning", message=warning)
     return bot

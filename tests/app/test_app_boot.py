@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from hip3.exchange.engine import NO_AGENT
-from hip3.exchange.faults import Drop, FaultAction, HttpAnswer, Point, ReplaceBody, Rule
+from hip3.exchange.faults import Drop, FaultAction, Faults, HttpAnswer, Point, ReplaceBody, Rule
 from hip3.ops.boot import PreflightRefused
 from hip3.settings.schema import Settings
 from hip3.simulate.world import START_MS, World, open_world
@@ -121,7 +121,13 @@ async def test_an_agent_that_expires_soon_warns_and_starts() -> None:
         assert "expires in 12 days" in str(warning.fields["message"])
 
 
-@pytest.mark.parametrize("kind", ["perpDexs", "meta", "exchangeStatus", "userRole", "extraAgents", "userRateLimit"])
+QUESTIONS = (
+    *("perpDexs", "meta", "metaAndAssetCtxs", "allMids", "clearinghouseState", "frontendOpenOrders"),
+    *("exchangeStatus", "userRole", "extraAgents", "userRateLimit"),
+)
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
 @pytest.mark.parametrize(
     ("action", "says"),
     [(HttpAnswer(502, "<html>bad gateway"), "502"), (Drop(), "no answer"), (ReplaceBody('{"oops":1}'), "")],
@@ -139,3 +145,98 @@ async def test_a_venue_that_is_down_is_said_to_be() -> None:
     text = await refusal(bot_settings(), Rule(Point.INFO, HttpAnswer(503), uses=None))
     assert "Is the venue up" in text
     assert "Nothing was started" in text
+
+
+async def test_every_question_of_the_start_names_its_dex() -> None:
+    """META-1, LESSONS 22: account and orders are asked of the dex traded, where the collateral is, and told of by its name."""
+    async with open_world(bot_settings(), Script().calm().source(), config=FAST) as world:
+        await world.started.wait()
+        (found,) = world.events("account_found")
+        assert found.fields == {"dex": "xyz", "value_usd": 1000, "withdrawable_usd": 1000, "positions": 0, "orders": 0}
+        assert world.events("preflight_warning") == []
+
+
+POSITION = {
+    "marginSummary": {"accountValue": "0.0"},
+    "withdrawable": "0.0",
+    "time": START_MS,
+    "assetPositions": [
+        {
+            "type": "oneWay",
+            "position": {
+                "coin": SNDK,
+                "szi": "-0.05",
+                "leverage": {"type": "cross", "value": 5},
+                "entryPx": "600",
+                "unrealizedPnl": "0.0",
+                "marginUsed": "6.0",
+            },
+        }
+    ],
+}
+ORDER = {"coin": SNDK, "side": "B", "limitPx": "500.5", "sz": "0.1", "oid": 7, "timestamp": START_MS, "origSz": "0.1"}
+
+
+async def test_what_the_account_holds_at_the_start_is_said() -> None:
+    """META-1: a position, a resting order and an empty collateral are warnings of the start, with their numbers."""
+    rules = [
+        answer("clearinghouseState", ReplaceBody(json.dumps(POSITION))),
+        answer("frontendOpenOrders", ReplaceBody(json.dumps([ORDER]))),
+    ]
+    async with open_world(bot_settings(), Script().calm().source(), config=FAST, faults=Faults(rules)) as world:
+        await world.started.wait()
+        said = " / ".join(str(n.fields["message"]) for n in world.events("preflight_warning"))
+        assert "no collateral on xyz" in said
+        assert f"holds -0.05 {SNDK}" in said
+        assert f"{SNDK} BUY 0.1 at 500.5 (oid 7)" in said
+
+
+async def test_a_halted_market_refuses_the_start() -> None:
+    """META-3: the venue has halted the market, which its metadata show as delisted: refused, and it says both words."""
+    text = await refusal(bot_settings(), before=lambda world: world.faults.world.halted.add(SNDK))
+    assert "delisted or halted" in text
+    assert SNDK in text
+
+
+PLACE = ASSETS[SNDK] - 110_000
+Ctx = dict[str, str | None]
+
+
+def venue_says(coins: list[str], ctxs: list[Ctx], decimals: int = 3) -> Rule:
+    """`metaAndAssetCtxs` with these markets at their places and these contexts."""
+    universe = [{"name": coin, "szDecimals": decimals, "maxLeverage": 10} for coin in coins]
+    return answer("metaAndAssetCtxs", ReplaceBody(json.dumps([{"universe": universe, "collateralToken": 0}, ctxs])))
+
+
+ORDERED = ["xyz:XYZ100", "xyz:GONE", SNDK]
+GOOD: Ctx = {"oraclePx": "600", "markPx": "600", "midPx": "600"}
+
+
+@pytest.mark.parametrize(
+    ("coins", "own", "decimals", "says"),
+    [
+        (ORDERED, {**GOOD, "markPx": None}, 3, "no mark price"),
+        (ORDERED, {**GOOD, "oraclePx": "0.0"}, 3, "no oracle price"),
+        (ORDERED, {**GOOD, "midPx": "61.2"}, 3, "the mid at its place in the listing is 61.2, that of its name is 600"),
+        (ORDERED, GOOD, 2, "asset 110002 with 2 size decimals"),
+        (["xyz:NEW", *ORDERED], GOOD, 3, "asset 110003 with 3 size decimals"),
+        (ORDERED[:2], GOOD, 3, "says nothing"),
+    ],
+    ids=["no mark", "no oracle", "another price", "other decimals", "another id", "not listed"],
+)
+async def test_contexts_that_are_not_those_of_the_name_refuse_the_start(
+    coins: list[str], own: Ctx, decimals: int, says: str
+) -> None:
+    """META-3, LESSONS 21: name, decimals and price of the market at the id are verified before anything is traded on it."""
+    ctxs = [own if coin == SNDK else GOOD for coin in coins]
+    assert says in await refusal(bot_settings(), venue_says(coins, ctxs, decimals))
+
+
+async def test_a_market_without_quotes_warns_and_starts() -> None:
+    """META-3, MD-2: an empty side at the start is no halt: it is said, and entries wait for the quotes as they do anyhow."""
+    script = Script().calm().quote(0, "599.9", None).quote(3000, "599.9", "600.1").rising(5, 8)
+    async with open_world(bot_settings(), script.source(), config=FAST) as world:
+        await world.started.wait()
+        (warning,) = world.events("preflight_warning")
+        assert "no quotes on both sides" in str(warning.fields["message"])
+        await world.until(lambda: bool(world.positions()), 8)

@@ -239,7 +239,7 @@ async def test_clock_skew_keeps_out_of_live_until_it_is_gone() -> None:
 
 async def test_an_account_that_cannot_be_read_keeps_entries_out() -> None:
     """REC-4, META-1: SNAPSHOT_STALE while the questions fail; the first good answer ends it."""
-    broken = Rule(Point.INFO, HttpAnswer(500), lambda s: s == "clearinghouseState", uses=2)
+    broken = Rule(Point.INFO, HttpAnswer(500), lambda s: s == "clearinghouseState", skip=1, uses=2)
     script = Script().calm().rising(2, 8)
     async with open_world(bot_settings(), script.source(), config=FAST, faults=Faults([broken])) as world:
         await world.until(lambda: bool(judged(world, "Rejected(HardStop)")), 4)
@@ -302,7 +302,7 @@ async def test_observation_computes_signals_and_sends_nothing() -> None:
         await world.until(lambda: world.clock.mono_ms() >= 4000)
         assert world.bot.trader is None
         assert "OBSERVATION" in causes(world)
-        assert set(asked) == {"perpDexs", "meta", "exchangeStatus"}
+        assert set(asked) == {"perpDexs", "meta", "metaAndAssetCtxs", "allMids", "exchangeStatus"}
         kinds = {s.kind for session in world.exchange.hub.sessions for s in session.subscriptions.values()}
         assert kinds == {"bbo", "activeAssetCtx"}
         outcome = await world.end()

@@ -99,7 +99,7 @@ async def test_snapshot_fills_never_reopen_a_closed_position() -> None:
 
 async def test_fills_before_the_account_was_read_are_applied_after_it() -> None:
     """RDY-3: a fill between the subscription and the first reading waits for it and is booked once."""
-    slow = Rule(Point.INFO, Delay(2000), lambda s: s == "clearinghouseState")
+    slow = Rule(Point.INFO, Delay(2000), lambda s: s == "clearinghouseState", skip=1)
     settings = bot_settings({"position.time_stop_ms": 20_000})
     async with open_world(settings, Script().calm().source(), config=FAST, faults=Faults([slow])) as world:
         await world.until(lambda: bool(world.events("user_fills_snapshot")), 2)

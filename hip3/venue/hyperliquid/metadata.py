@@ -147,7 +147,8 @@ def require_market(specs: Mapping[str, MarketSpec], coin: str, asset_idx: int | 
             "correct asset_idx or remove it"
         )
     if spec.delisted:
-        raise MetadataError(f"{coin} (asset {spec.asset_id}) is delisted; remove it from the markets")
+        both = "is delisted or halted (the venue shows both alike)"
+        raise MetadataError(f"{coin} (asset {spec.asset_id}) {both}; remove it from the markets")
     if spec.collateral_token != USDC:
         found = "does not say" if spec.collateral_token == UNKNOWN_COLLATERAL else f"is token {spec.collateral_token}"
         raise MetadataError(f"{coin}: collateral must be USDC (token {USDC}), the venue {found}; remove the market")

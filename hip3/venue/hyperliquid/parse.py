@@ -127,6 +127,15 @@ def parse_asset_ctxs(meta_and_ctxs: object) -> dict[str, AssetCtx]:
     return _read("metaAndAssetCtxs", meta_and_ctxs, tuple[wire.MetaNames, list[wire.CtxData]], convert)
 
 
+def parse_all_mids(body: object) -> dict[str, Decimal]:
+    """`allMids` of one dex: the mid in USD by coin name, the last trade where the book has none; some coins are absent."""
+
+    def convert(mids: dict[str, Decimal]) -> dict[str, Decimal]:
+        return {coin: wire.number(px) for coin, px in mids.items()}
+
+    return _read("allMids", body, dict[str, Decimal], convert)
+
+
 @frozen
 class UserFees:
     """An account's base rates as fractions (0.00045 is 4.5 bp), tier and staking discount included (PROTOCOL 9)."""
