@@ -172,7 +172,7 @@ async def _trade(port: int, user: str, agent: TradingKey, samples: int, rhythm: 
             markets=tuple(schema.Market(coin=f"xyz:BENCH{i}") for i in range(rhythm.markets)),
             safety=schema.Safety(startup_policy=schema.StartupPolicy.AUTO),
             limits=schema.Limits(max_notional_total_usd=Decimal(100_000)),
-            executor=schema.Executor(period_ms=rhythm.period_ms, actions_per_min=1_000_000),
+            executor=schema.Executor(period_ms=rhythm.period_ms, actions_per_min=1_000_000, messages_per_min=1_000_000),
         )
     )
     account = Account(user, Signer(agent, Network.PAPER))

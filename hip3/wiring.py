@@ -82,7 +82,7 @@ def build(
     reference = Reference(settings.detector.reference.value)
     caps_usd = venue.oi_caps_usd
     markets = {c: MarketState(spec, reference, oi_cap_usd=caps_usd.get(c)) for c, spec in venue.specs.items()}
-    limits_per_ip = SharedLimits()
+    limits_per_ip = SharedLimits(settings.executor.messages_per_min)
     signals, book, bell = SignalSlots(), SignalBook(), Doorbell()
     late: list[Bot] = []  # callbacks of parts that exist before the whole does
     scribe = Scribe(recorder or NoRecorder(), io.clock.wall_ms, lambda why: late[0].on_storage(why))  # noqa: PLW0108 - `late` is empty as yet
@@ -229,6 +229,7 @@ def _add_trader(
         limits=bot.limits,
         budget=bot.budget,
         not_ready=bot.not_ready,
+        messages_left=limits_per_ip.entries_left,
         signer=account.signer,
         nonces=bot.nonces,
         cloids=bot.cloids,

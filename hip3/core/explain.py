@@ -274,7 +274,7 @@ def _daily_limit(case: Case) -> Inputs:
 
 
 def _budget(case: Case) -> Inputs:
-    return {"actions_left": case.view.budget_left}
+    return {"actions_left": case.view.budget_left, "messages_left": case.view.messages_left}
 
 
 INPUTS: Mapping[str, Callable[[Case], Inputs]] = {

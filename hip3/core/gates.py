@@ -84,6 +84,8 @@ class EntryView:
     entries_left_today: int | None
     budget_left: int
     """Actions that may still be sent before the reserve for cancels and flatten is touched."""
+    messages_left: int
+    """The same of messages over WebSocket in this minute (WS-3)."""
 
 
 Gate = Callable[[str, Decimal, EntryView], Verdict | None]
@@ -182,6 +184,8 @@ def _daily_limit(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # 
 def _budget(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
     if view.budget_left <= 0:
         return Verdict(Refusal.BUDGET_EXHAUSTED, "the rest is kept for cancels and flatten")
+    if view.messages_left <= 0:
+        return Verdict(Refusal.BUDGET_EXHAUSTED, "what is left of the minute's messages is kept for cancels and closes")
     return None
 
 

@@ -43,6 +43,8 @@ class Opener:
     budget: ActionBudget
     not_ready: Callable[[str], str | None]
     """The first missing READY condition for a market, or None."""
+    messages_left: Callable[[int], int]
+    """Messages that entries may still send in this minute, by the monotonic time of now (WS-3)."""
     cloids: CloidFactory
     offset_ms: Callable[[], int]
     """The venue's clock less ours."""
@@ -68,6 +70,7 @@ class Opener:
             caps=self.caps,
             entries_left_today=self.limits.entries_left(self.clock.wall_ms()),
             budget_left=self.budget.entries_left(self.clock.mono_ms()),
+            messages_left=self.messages_left(self.clock.mono_ms()),
         )
         seen = self.witness.see(coin, view, self.clock.wall_ms())
         refused = check_entry(coin, signal.sz, view)

@@ -23,11 +23,16 @@ from hip3.core.rate import SlidingWindow
 from hip3.fsm.connection import CONNECTION_TABLE, ConnectionEvent, ConnectionState
 from hip3.fsm.machines import Driver
 from hip3.io.dial import CONNECTION_FAILURES, Dial
+from hip3.venue.hyperliquid.endpoints import MESSAGES_PER_MINUTE
 from hip3.venue.hyperliquid.errors import WireError
 from hip3.venue.hyperliquid.parse import parse_frame
 from hip3.venue.hyperliquid.subscriptions import PING, Subscription, subscribe_frame
 
-MESSAGES_PER_MINUTE = 2000  # PROTOCOL 2.6, sent by the client
+MOST_SUBSCRIPTIONS = 500
+"""Half of the venue's 1000 per IP (PROTOCOL 2.6): those of a dead connection are counted for some seconds after it, so a
+reconnect needs the places twice."""
+KEPT_TENTHS = 3
+"""Tenths of the minute's messages that entries leave alone: 600 of 2000 are one close in each 100 ms of the executor."""
 CONNECTIONS_PER_MINUTE = 30  # PROTOCOL 2.6, per IP
 KEPT_UNREADABLE = 20
 
@@ -63,10 +68,48 @@ class LinkConfig:
 
 @define
 class SharedLimits:
-    """The venue's limits per IP, shared by every link of the process, counted here and only here (WS-3)."""
+    """The venue's limits per IP, shared by every link of the process, counted here and only here (WS-3).
 
-    messages: SlidingWindow = field(factory=lambda: SlidingWindow(MESSAGES_PER_MINUTE, 60_000))
+    Entries are refused, and subscriptions to market data wait, where the kept part of a minute's messages would be touched.
+    Whatever reduces or cancels, pings and the account's own subscriptions only count. Of the 10 connections at once that the
+    venue allows there are two by construction.
+    """
+
+    messages_per_min: int = MESSAGES_PER_MINUTE
+    messages: SlidingWindow = field(init=False)
     connections: SlidingWindow = field(factory=lambda: SlidingWindow(CONNECTIONS_PER_MINUTE, 60_000))
+    subscriptions: int = 0
+    """What the links hold together while they are up."""
+
+    def __attrs_post_init__(self) -> None:
+        self.messages = SlidingWindow(self.messages_per_min, 60_000)
+
+    @property
+    def kept(self) -> int:
+        """Messages of a minute that are kept for what is no entry."""
+        return self.messages_per_min * KEPT_TENTHS // 10
+
+    def entries_left(self, now_ms: int) -> int:
+        """Messages that entries may send now; `now_ms` is monotonic."""
+        return self.messages.room(now_ms) - self.kept
+
+    def subscription_wait_ms(self, now_ms: int) -> int:
+        """How long one more subscription to market data has to wait; `now_ms` is monotonic."""
+        return self.messages.wait_ms(now_ms, 1 + self.kept)
+
+    def claim(self, subscriptions: int) -> None:
+        """Counts what a link will subscribe. Raises TooManySubscriptions."""
+        self.subscriptions += subscriptions
+        if self.subscriptions > MOST_SUBSCRIPTIONS:
+            raise TooManySubscriptions(
+                f"{self.subscriptions} subscriptions are needed, {MOST_SUBSCRIPTIONS} are possible beside those of a "
+                "connection that was just lost (the venue allows 1000 per IP); trade fewer markets, or set "
+                "detector.depth = false"
+            )
+
+
+class TooManySubscriptions(Exception):
+    """More than the venue lets one IP subscribe: how many, how many may be, what to do."""
 
 
 class LinkLost(Exception):
@@ -90,7 +133,11 @@ class Link:
         require_all_acks: bool,
         config: LinkConfig | None = None,
     ) -> None:
-        """`require_all_acks`: without every ack the session is lost; else it goes on without what was not acknowledged."""
+        """`require_all_acks`: without every ack the session is lost; else it goes on without what was not acknowledged.
+
+        Raises TooManySubscriptions.
+        """
+        limits.claim(len(subscriptions))
         self.name = name
         self.unreadable = 0
         self.kept_unreadable: deque[str] = deque(maxlen=KEPT_UNREADABLE)
@@ -178,6 +225,13 @@ class Link:
             await trio.sleep(wait / 1000)
         window.spend(self._clock.mono_ms())
 
+    async def _respect_message_limit(self) -> None:
+        """Market data wait for their part of the minute; the account's own few subscriptions are what closing needs."""
+        if self._require_all:
+            return
+        while wait := self._limits.subscription_wait_ms(self._clock.mono_ms()):  # noqa: ASYNC110 - as above
+            await trio.sleep(wait / 1000)
+
     async def _back_off(self, lived_ms: int) -> None:
         if lived_ms >= self._config.stable_after_ms:
             self._backoff_ms = self._config.backoff_first_ms
@@ -212,6 +266,7 @@ class Link:
 
     async def _subscribe(self) -> None:
         for subscription in self._subscriptions:
+            await self._respect_message_limit()
             await self.send(subscribe_frame(subscription))
         with trio.move_on_after(self._config.ack_within_ms / 1000) as scope:
             await self._all_acked.wait()

@@ -18,6 +18,7 @@ from hip3.core.journal import Journal
 from hip3.core.records import NoRecorder, Recorder
 from hip3.core.remembered import NOTHING, Remembered
 from hip3.io.dial import Dial
+from hip3.io.link import TooManySubscriptions
 from hip3.io.rest import RestClient, http_client, ip_weight
 from hip3.ops.boot import PreflightRefused, read_venue
 from hip3.ops.stop import Stop
@@ -122,6 +123,8 @@ async def _boot(
                 bot = build(
                     settings, io, venue, journal, account, keeping.recorder, keeping.memory(user), keeping.config_hash
                 )
+            except TooManySubscriptions as e:
+                raise PreflightRefused(f"{e}. Nothing was started.") from e
             finally:
                 nursery.cancel_scope.cancel()
     if deadline.cancelled_caught:

@@ -15,7 +15,7 @@ from hip3.settings.caps import configured_caps, effective_caps
 from hip3.settings.errors import Contradiction, Kind, Problem
 from hip3.settings.fields import is_loopback
 from hip3.settings.schema import Mode, PaperSource, Reference, Settings, StartupPolicy
-from hip3.venue.hyperliquid.endpoints import Network, endpoints_for
+from hip3.venue.hyperliquid.endpoints import MESSAGES_PER_MINUTE, Network, endpoints_for
 
 Found = Iterator[Contradiction]
 
@@ -287,6 +287,14 @@ def account_and_key_are_named(settings: Settings) -> Found:
         )
 
 
+def messages_fit_the_venue(settings: Settings) -> Found:
+    """WS-3: more messages than the venue takes from one IP are for a venue of one's own."""
+    most = settings.executor.messages_per_min
+    if settings.network is not Network.PAPER and most > MESSAGES_PER_MINUTE:
+        remedy = f"the venue takes {MESSAGES_PER_MINUTE} a minute from one IP; only paper takes more"
+        yield _contradiction("executor.messages_per_min", str(most), remedy, "network")
+
+
 RULES: tuple[Callable[[Settings], Found], ...] = (
     urls_agree,
     paper_urls_come_together,
@@ -299,6 +307,7 @@ RULES: tuple[Callable[[Settings], Found], ...] = (
     caps_allow_an_order,
     executor_cap_is_smallest,
     numbers_are_in_order,
+    messages_fit_the_venue,
     exit_rules_have_an_effect,
     filters_are_complete,
     paper_stays_on_paper,

@@ -261,6 +261,8 @@ class Executor:
     max_batch: int = _whole(50, high=50)  # BAT-1
     actions_per_min: int = _whole(34)
     """Of 50,000 actions that a unified account has in a day (PROTOCOL 1.6), 34.7 are a minute's share."""
+    messages_per_min: int = _whole(2000, low=100)  # the venue's limit per IP, PROTOCOL 2.6
+    """Below it where other programs share the IP; three tenths are kept for what is no entry (WS-3)."""
     post_timeout_ms: int = _whole(5000)
     expires_after_ms: int = _whole(10_000, high=29_999)  # absence must be proved within the 30 s of POST-4
     max_order_notional_usd: Decimal | None = _usd(None)

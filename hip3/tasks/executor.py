@@ -93,6 +93,8 @@ class Executor:
     budget: ActionBudget
     not_ready: Callable[[str], str | None]
     """The first missing READY condition for a market, or None."""
+    messages_left: Callable[[int], int]
+    """Messages that entries may still send in this minute, by the monotonic time of now (WS-3)."""
     signer: Signer
     nonces: NonceSource
     cloids: CloidFactory
@@ -121,6 +123,7 @@ class Executor:
             limits=self.limits,
             budget=self.budget,
             not_ready=self.not_ready,
+            messages_left=self.messages_left,
             cloids=self.cloids,
             offset_ms=lambda: self.nonces.offset_ms,
             put=self.facts.put,

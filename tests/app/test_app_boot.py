@@ -93,8 +93,9 @@ async def test_an_agent_that_is_not_approved_refuses_the_start() -> None:
 async def test_an_agent_of_another_account_refuses_the_start() -> None:
     """KEY-3, LESSONS 39: an agent of somebody else would trade somebody else's account."""
     other = "0x" + "ab" * 20
+    role = {"role": "agent", "data": {"user": other}}
     text = await refusal(
-        bot_settings(), answer("userRole", ReplaceBody(json.dumps({"role": "agent", "data": {"user": other}})))
+        bot_settings(), answer("extraAgents", ReplaceBody("[]")), answer("userRole", ReplaceBody(json.dumps(role)))
     )
     assert other in text
     assert "user_address" in text
@@ -123,7 +124,7 @@ async def test_an_agent_that_expires_soon_warns_and_starts() -> None:
 
 QUESTIONS = (
     *("perpDexs", "meta", "metaAndAssetCtxs", "allMids", "clearinghouseState", "frontendOpenOrders"),
-    *("exchangeStatus", "userRole", "extraAgents", "userRateLimit"),
+    *("exchangeStatus", "userRole", "extraAgents", "userRateLimit"),  # the role of an agent without a name
 )
 
 
@@ -135,7 +136,8 @@ QUESTIONS = (
 )
 async def test_a_question_without_a_good_answer_refuses_the_start(kind: str, action: FaultAction, says: str) -> None:
     """META-1: a failed query is unknown, never empty: nothing starts on it, and the text names the question."""
-    text = await refusal(bot_settings(), answer(kind, action))
+    unnamed = [answer("extraAgents", ReplaceBody("[]"))] if kind == "userRole" else []
+    text = await refusal(bot_settings(), answer(kind, action), *unnamed)
     assert kind in text
     assert says in text
 
@@ -148,7 +150,7 @@ async def test_a_venue_that_is_down_is_said_to_be() -> None:
 
 
 async def test_every_question_of_the_start_names_its_dex() -> None:
-    """META-1, LESSONS 22: account and orders are asked of the dex traded, where the collateral is, and told of by its name."""
+    """META-1, LESSONS 22: account and orders are asked of the dex traded, where the collateral is, and told of."""
     async with open_world(bot_settings(), Script().calm().source(), config=FAST) as world:
         await world.started.wait()
         (found,) = world.events("account_found")
@@ -240,3 +242,10 @@ async def test_a_market_without_quotes_warns_and_starts() -> None:
         (warning,) = world.events("preflight_warning")
         assert "no quotes on both sides" in str(warning.fields["message"])
         await world.until(lambda: bool(world.positions()), 8)
+
+
+async def test_an_agent_without_a_name_starts() -> None:
+    """KEY-3: the account's list names no agent of this address; its role says whose agent it is."""
+    faults = Faults([answer("extraAgents", ReplaceBody("[]"))])
+    async with open_world(bot_settings(), Script().calm().source(), config=FAST, faults=faults) as world:
+        await world.ready()

@@ -112,6 +112,7 @@ class Floor:
             caps=Caps(D(50), D(100)),
             entries_left_today=None,
             budget_left=900,
+            messages_left=1400,
         )
         return attrs.evolve(base, **changed)
 
@@ -317,7 +318,7 @@ def test_the_fields_of_the_journal() -> None:
         "name": "budget",
         "verdict": "BudgetExhausted",
         "detail": "the rest is kept for cancels and flatten",
-        "inputs": {"actions_left": 0},
+        "inputs": {"actions_left": 0, "messages_left": 1400},
     }
 
 

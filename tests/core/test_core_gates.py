@@ -35,6 +35,7 @@ def view(desk: Desk, *marks: tuple[MarketSpec, str | None], age_ms: int = 0, **c
         caps=WIDE,
         entries_left_today=1,
         budget_left=1,
+        messages_left=1,
     )
     return attrs.evolve(base, **changed)
 
@@ -56,6 +57,7 @@ GATES: list[tuple[Refusal, Callable[[Desk], None], dict[str, Any]]] = [
     (Refusal.PENDING_ORDER_EXISTS, lambda d: void(d.order(sz="0.01")), {}),
     (Refusal.DAILY_TRADE_LIMIT, lambda d: None, {"entries_left_today": 0}),
     (Refusal.BUDGET_EXHAUSTED, lambda d: None, {"budget_left": 0}),
+    (Refusal.BUDGET_EXHAUSTED, lambda d: None, {"messages_left": 0}),
 ]
 
 

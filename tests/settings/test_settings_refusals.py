@@ -110,6 +110,10 @@ def test_settings_syntax_error_names_line_and_column() -> None:
             ["safety.testnet_only: true", "info_url = https://api.hyperliquid.xyz is mainnet"],
         ),
         (MAINNET.replace("[safety]\nmainnet = true\n", ""), ["safety.mainnet: false", 'network = "mainnet" needs']),
+        (
+            TESTNET + "[executor]\nmessages_per_min = 2001\n",
+            ["executor.messages_per_min: 2001", "takes 2000 a minute from one IP"],
+        ),
         (MAINNET + 'startup_policy = "auto"\n', ["safety.startup_policy", '"auto"', "manual"]),
         (
             TESTNET + '[safety]\nallowed_markets = ["ETH", "xyz:SNDK"]\n',

@@ -172,6 +172,7 @@ def bench() -> Bench:
         limits=DailyLimits(None, D(20)),
         budget=ActionBudget(10_000, 0),
         not_ready=lambda _coin: None,
+        messages_left=lambda _now: 1,
         signer=Signer(KEY, Network.TESTNET, None),
         nonces=NonceSource(clock.wall_ms),
         cloids=CloidFactory(T0),

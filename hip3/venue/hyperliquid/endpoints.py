@@ -10,6 +10,9 @@ import enum
 
 from attrs import frozen
 
+MESSAGES_PER_MINUTE = 2000
+"""Sent over WebSocket by all clients of one IP (PROTOCOL 2.6)."""
+
 
 class Network(enum.Enum):
     """Where orders go. Only MAINNET signs with source `a`; paper and testnet share `b` (SIG-1)."""
