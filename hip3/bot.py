@@ -39,6 +39,7 @@ from hip3.io.dial import Dial
 from hip3.io.flatten import FlatCertificate
 from hip3.io.link import Link
 from hip3.io.rest import RestClient
+from hip3.ops import latch
 from hip3.ops.boot import VenueFacts
 from hip3.settings.schema import HaltOnDisconnect, Settings, StartupPolicy
 from hip3.tasks.channels import Doorbell, SignalSlots
@@ -134,6 +135,8 @@ class Bot:
     halt_flatten: HaltFlatten | None = None
     """The last one of this process."""
     seen_incident: int = 0
+    kept_latch: str | None = None
+    """What the store has of the causes."""
 
     @property
     def coins(self) -> tuple[str, ...]:
@@ -209,6 +212,7 @@ class Bot:
         level = "critical" if after is SafetyMode.HALT else "info"
         self.note(level, "safety_mode", before=before.name, after=after.name, reason=code.value, message=message)
         self.scribe.transition("safety", "process", before.name, after.name, code.value, message)
+        self._keep_latch()
         self.scribe.commit()  # before anything follows from it
         if after is SafetyMode.HALT:
             if self.trader is not None:
@@ -248,9 +252,18 @@ class Bot:
 
     def on_causes(self) -> None:
         """After each change of the causes: a further HALT has the account looked at again, for it may be about it."""
+        self._keep_latch()
+        self.scribe.commit()
         if self.safety.mode is SafetyMode.HALT and self.safety.incident != self.seen_incident:
             self.seen_incident = self.safety.incident
             self.halt_bell.ring()
+
+    def _keep_latch(self) -> None:
+        """Joins the next commit where what outlives the process has changed (STOP-1)."""
+        text = latch.dump(self.safety)
+        if text != self.kept_latch:
+            self.scribe.state(latch.KEY, text)
+            self.kept_latch = text
 
     def on_ledger(self) -> None:
         """After each fact: a position that is there in HALT is the halt procedure's business, whoever opened it."""

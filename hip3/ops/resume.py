@@ -7,12 +7,14 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.records import IncidentRecord
 from hip3.core.remembered import ENDED_KEY, OVERLAP_MS, RUN_KEY, Remembered, resume_books, resume_limits
+from hip3.ops import latch
 
 
 def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str) -> None:
     """Puts back what `memory` holds and marks the start of this run, in one commit."""
     now = bot.io.clock.wall_ms()
     bot.scribe.event_id = f"run:{bot.run_id}"
+    latch.restore(bot.safety, memory.values.get(latch.KEY))
     if not memory.is_empty:
         _resume(bot, bookkeeper, memory, config_hash, now)
     bot.scribe.state(RUN_KEY, f"{bot.run_id}|{now}|{config_hash}")

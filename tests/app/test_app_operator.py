@@ -10,9 +10,10 @@ import pytest
 import trio
 
 from hip3.core.ids import OrderSide, TimeInForce
-from hip3.core.records import Transition
+from hip3.core.records import StateRecord, Transition
 from hip3.exchange.faults import Delay, Disconnect, Faults, HttpAnswer, Point, ReplaceBody, Rule
 from hip3.fsm.safety import SafetyMode
+from hip3.ops import latch
 from hip3.ops.commands import MOST_REASON, Operator
 from hip3.ops.control_server import command, open_control_socket
 from hip3.simulate.world import START_MS, World, open_world
@@ -28,6 +29,7 @@ from tests.app.app_builders import (
     entries,
     judged,
 )
+from tests.app.failures.scenes import Tripwire
 from tests.app.test_app_metadata import from_now_on, sndk
 
 BRIEF = {"position.time_stop_ms": 2000}
@@ -408,3 +410,89 @@ async def test_commands_come_over_the_socket(tmp_path: Path) -> None:
             live = await trio.to_thread.run_sync(command, tmp_path, {"command": "promote", "reason": "back"}, 5.0)
             assert (live["mode"], live["by"]) == (LIVE, held["by"])
             ring_0.cancel_scope.cancel()
+
+
+# ---- over the life of the process
+
+
+async def test_a_halt_outlives_the_process() -> None:
+    """STOP-1, SAFE-2, LESSONS 9, 36: killed in HALT and started again: HALT, flattened anew; entries by a person only."""
+    async with open_world(bot_settings(), Script().calm().pulse(60).rising(20, 30).source(), config=FAST) as world:
+        await world.ready()
+        operate(world, "kill")
+        since = world.bot.safety.causes[0].since_ms
+        await world.kill()
+        await by_hand(world, OrderSide.BUY, "600.1", "0.05")  # while nobody looks
+        world.restart()
+        await world.started.wait()
+        assert (world.bot.safety.mode, world.bot.safety.causes[0].since_ms) == (SafetyMode.HALT, since)
+        await flat_in_halt(world)
+        assert world.positions() == {}
+        assert (await world.end()).exit_code == 0
+        world.restart()
+        await world.started.wait()
+        assert world.bot.safety.mode is SafetyMode.HALT
+        await flat_in_halt(world)
+        assert operate(world, "unhalt")["mode"] == SAFE
+        await world.kill()
+        world.restart()
+        await world.started.wait()
+        await world.until(lambda: world.bot.ready.is_ready, 5)
+        await at(world, 22_000)
+        assert (entries(world), world.bot.safety.mode) == ([], SafetyMode.ARMED_SAFE)  # an unhalt is no promotion
+        assert operate(world, "promote")["mode"] == LIVE
+        await world.until(lambda: bool(entries(world)), 5)
+        await world.end()
+        await trio.sleep(60)  # five starts in a minute are more questions than the venue answers
+        world.restart()
+        await world.ready()  # nothing is left of it: policy promotes
+
+
+async def test_a_hold_outlives_the_process() -> None:
+    """SAFE-2: restart keeps: policy auto does not promote over an operator's hold."""
+    async with open_world(bot_settings(), Script().calm().pulse(30).rising(6, 9).source(), config=FAST) as world:
+        await world.ready()
+        operate(world, "hold")
+        assert (await world.end()).exit_code == 0
+        world.restart()
+        await world.started.wait()
+        await at(world, 9000)
+        assert (entries(world), world.bot.safety.mode) == ([], SafetyMode.ARMED_SAFE)
+        assert "OPERATOR_HOLD" in [c.code.value for c in world.bot.safety.causes]
+
+
+async def test_a_crash_is_a_halt_of_the_next_start() -> None:
+    """STOP-1, LESSONS 9: restarted by whoever restarts it, a bot that crashed waits for somebody to look."""
+    journal = Tripwire(event="signal_judged", armed=True)
+    source = Script().calm().pulse(60).rising(2, 4).rising(20, 24, start_px=620).source()
+    async with open_world(bot_settings(), source, config=FAST, journal=journal) as world:
+        await world.ended.wait()
+        assert world.result is not None
+        assert world.result.outcome.exit_code == 5
+        world.restart()
+        await world.started.wait()
+        cause = world.bot.safety.causes[0]
+        assert (world.bot.safety.mode, cause.code.value, cause.clears.value) == (
+            SafetyMode.HALT,
+            "INTERNAL_ERROR",
+            "operator",
+        )
+        await flat_in_halt(world)
+        assert operate(world, "unhalt")["mode"] == SAFE
+
+
+async def test_a_damaged_latch_halts_the_next_start() -> None:
+    """STOP-1: text in the store that nobody can read means HALT, and an operator can end it once he has looked."""
+    async with open_world(bot_settings(), Script().calm().pulse(60).rising(4, 9).source(), config=FAST) as world:
+        await world.ready()
+        await world.end()
+        world.recorder.put(StateRecord(latch.KEY, '{"version": 1, "causes": [', world.clock.wall_ms()))
+        world.recorder.commit()
+        world.restart()
+        await world.started.wait()
+        assert world.bot.safety.mode is SafetyMode.HALT
+        await flat_in_halt(world)
+        assert codes(operate(world, "hold"))[0] == "INTERNAL_ERROR"
+        await at(world, 9500)
+        assert entries(world) == []
+        assert operate(world, "unhalt")["mode"] == SAFE
