@@ -15,6 +15,7 @@ from hip3.core.scribe import NONCE_KEY
 from hip3.exchange.faults import Drop, Point, ReplaceBody, Rule
 from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
+from hip3.ops.commands import Operator
 from hip3.simulate.world import World, open_world
 from tests.app.app_builders import FAST, SLOW, SNDK, Script, bot_settings, by_hand, closes, dislocated, entries, judged
 
@@ -172,7 +173,7 @@ async def test_foreign_orders_found_at_the_start_block_entries() -> None:
 
 
 async def test_a_changed_configuration_waits_for_the_operator() -> None:
-    """CFG-6, SAFE-2: another hash than the last run's starts in ARMED_SAFE, although promotion is automatic."""
+    """CFG-6, SAFE-2: another hash starts in ARMED_SAFE although promotion is automatic; a restart is no acknowledgement."""
     async with open_world(bot_settings(STOPS), dislocated(9).pulse(60).source(), config=FAST, config_hash="a" * 64) as world:
         await world.ready()
         await world.kill()
@@ -183,7 +184,13 @@ async def test_a_changed_configuration_waits_for_the_operator() -> None:
         assert entries(world) == []
         assert (await world.end()).exit_code == 0
         world.restart(config_hash="b" * 64)
-        await world.ready()  # the hash of the last run is the present one
+        await world.started.wait()
+        await world.until(lambda: world.bot.ready.is_ready)
+        assert "CONFIG_HASH_CHANGED" in [c.code.value for c in world.bot.safety.causes]
+        assert Operator(world.bot).answer(b'{"command": "promote", "reason": "meant"}', "ada")["mode"] == "ARMED_LIVE"
+        await world.end()
+        world.restart(config_hash="b" * 64)
+        await world.ready()
 
 
 @pytest.mark.parametrize("gap_s", [50, 70])
