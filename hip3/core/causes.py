@@ -208,7 +208,7 @@ class Safety:
 
     def blocking_promotion(self, code: ReasonCode = ReasonCode.AUTO_PROMOTE) -> tuple[Cause, ...]:
         """What holds besides what a promotion of this kind ends; empty where it may be asked for."""
-        return tuple(c for c in self.causes if c.code not in _ends(code))
+        return tuple(c for c in self.causes if c.severity is Severity.HALT or c.code not in _ends(code))
 
     def promote(self, code: ReasonCode, message: str) -> bool:
         """ARMED_SAFE to ARMED_LIVE where no other cause holds (SAFE-3); False, unchanged, otherwise."""

@@ -28,7 +28,7 @@ def kept(safety: Safety) -> tuple[Cause, ...]:
     return tuple(
         c
         for c in safety.causes
-        if c.code is not ReasonCode.BOOTSTRAP and (c.severity is Severity.HALT or c.clears is Clears.OPERATOR)
+        if c.severity is Severity.HALT or (c.clears is Clears.OPERATOR and c.code is not ReasonCode.BOOTSTRAP)
     )
 
 
