@@ -18,8 +18,10 @@ from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.errors import first_leaf
 from hip3.core.exits import ExitReason
 from hip3.core.remembered import ENDED_KEY
+from hip3.core.run_mode import RunMode
 from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.order import OrderState
+from hip3.fsm.ready import Condition
 from hip3.fsm.safety import SafetyMode
 from hip3.io.flatten import FlatCertificate, Flattener, FlattenTarget
 from hip3.ops.exit_config import exit_config
@@ -29,6 +31,7 @@ from hip3.tasks.reconcile import ABSENCE_MARGIN_MS
 
 LAST_LOOK_S = 1.0
 """After flattening was given up: how long the venue is asked what is left, so that the list is true."""
+CAUGHT_UP_LOOK_S = 0.1
 BOOK_TRIES = 3
 """How often fills that are missing from the books are asked for at the end, each time for as long."""
 
@@ -118,10 +121,19 @@ class App:
             async with trio.open_nursery() as trading:
                 for task in (self.bot.market_link.run, self.bot.timers.run, self.bot.metadata.run):
                     trading.start_soon(task)
+                if self.bot.run_mode is RunMode.BACKFILL_ONLY:
+                    trading.start_soon(self._end_when_caught_up)
                 await self.stop.requested.wait()
                 trading.cancel_scope.cancel()
         except* Exception as group:
             self._failed(group)
+
+    async def _end_when_caught_up(self) -> None:
+        """REC-5: the books agree with the venue, and no order is in doubt any more."""
+        of_account = (Condition.ORDER_SNAPSHOT, Condition.FILLS_SNAPSHOT, Condition.POSITION_SYNCED)
+        while not all(map(self.bot.ready.holds, of_account)) or self.bot.ledger.in_doubt():  # noqa: ASYNC110 - five things
+            await trio.sleep(CAUGHT_UP_LOOK_S)
+        self.stop.request_once("the books are up to date")
 
     # ---- the way out
 
@@ -227,6 +239,8 @@ class App:
         incident = self.bot.safety.incident  # one that comes meanwhile is certified by the next
         for position in self.bot.ledger.held():
             position.exit_reason = reason.value
+        if not self.bot.run_mode.sends:
+            return await self._flattener().look(self._target(), LAST_LOOK_S)  # what is there was not put there by this run
         certificate = await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
         if self.bot.trader is not None and not self._leaving:
             self.bot.halt_flatten = HaltFlatten(incident, certificate)
@@ -273,7 +287,7 @@ class App:
 
     def _outcome(self) -> Outcome:
         observing = self.bot.trader is None
-        flat = observing or (self.certificate is not None and self.certificate.flat)
+        flat = observing or not self.bot.run_mode.sends or (self.certificate is not None and self.certificate.flat)
         # A given-up flatten is never exit 0, even where the last look showed nothing: it was not verified (END-2).
         verified = flat and not self.stop.gave_up.is_set()
         code = 4 if not verified else 5 if self.error is not None else 0

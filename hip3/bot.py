@@ -27,6 +27,7 @@ from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
 from hip3.core.risk import DailyLimits
+from hip3.core.run_mode import RunMode
 from hip3.core.scheduler import Scheduler
 from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
@@ -106,6 +107,7 @@ class Bot:
     venue: VenueFacts
     journal: Journal
     run_id: int
+    run_mode: RunMode
     started_ms: int
     """Wall time of the start."""
     markets: dict[str, MarketState]

@@ -23,6 +23,7 @@ from hip3.core.records import NoRecorder, Recorder
 from hip3.core.remembered import NOTHING, Remembered
 from hip3.core.risk import DailyLimits
 from hip3.core.risk_monitor import RiskMonitor
+from hip3.core.run_mode import RunMode
 from hip3.core.scheduler import Scheduler, SchedulerConfig
 from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
@@ -72,6 +73,7 @@ def build(
     recorder: Recorder | None = None,
     memory: Remembered = NOTHING,
     config_hash: str = "",
+    run_mode: RunMode = RunMode.LIVE,
 ) -> Bot:
     """Makes every part and wires it. `account` is None in observation; `recorder` None keeps nothing.
 
@@ -104,6 +106,7 @@ def build(
         venue=venue,
         journal=journal,
         run_id=now,
+        run_mode=run_mode,
         started_ms=now,
         markets=markets,
         ledger=ledger,
@@ -175,6 +178,8 @@ def build(
     if nonces.sync(venue.server_ms).skew is Skew.ERROR:
         message = f"the local clock is {-nonces.offset_ms} ms from the venue's"
         safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
+    if run_mode is RunMode.BACKFILL_ONLY:
+        safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "run mode", "--mode backfill-only", Clears.NEVER)
     if observing or account is None:
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
         return bot
@@ -217,6 +222,7 @@ def _add_trader(
             expires_after_ms=settings.executor.expires_after_ms,
             max_mark_age_ms=settings.detector.max_ctx_age_ms,
             protection=protection_config(settings),
+            sends=bot.run_mode.sends,
         ),
         ledger=bot.ledger,
         scheduler=bot.scheduler,

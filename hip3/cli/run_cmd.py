@@ -28,6 +28,7 @@ from hip3.cli.summary import summary_lines, summary_object
 from hip3.core.clock import Clock
 from hip3.core.errors import first_leaf
 from hip3.core.journal import Journal
+from hip3.core.run_mode import RunMode
 from hip3.exchange.recording import RecordingError
 from hip3.exchange.server import NotLoopback, PortBusy, serve
 from hip3.io.clock import SystemClock
@@ -62,6 +63,7 @@ class RunOptions:
     plain: bool
     log: Path | None
     debug: bool
+    run_mode: RunMode
 
 
 def run(
@@ -70,6 +72,9 @@ def run(
     duration: Annotated[float | None, Parameter(help="Seconds to trade; then as Ctrl+C.")] = None,
     as_json: Json = False,
     plain: Annotated[bool, Parameter(negative="", help="Lines instead of the live picture.")] = False,
+    mode: Annotated[RunMode, Parameter(help="dry-run sends nothing; backfill-only books what was missed and ends.")] = (
+        RunMode.LIVE
+    ),
     log: Annotated[Path | None, Parameter(help="Write the journal to this file, without a bound.")] = None,
     debug: Debug = False,
 ) -> int:
@@ -80,7 +85,7 @@ def run(
 
     Example: hip3 run --duration 60
     """
-    options = RunOptions(duration, as_json, plain, log, debug)
+    options = RunOptions(duration, as_json, plain, log, debug, mode)
     try:
         if duration is not None and not duration > 0:
             return _refused(EXIT_CONFIGURATION, f"--duration {duration}: expected seconds above 0", as_json=as_json)
@@ -181,7 +186,16 @@ async def _session(
         process.start_soon(display.run)
 
     try:
-        ended = await run_session(settings, reach, clock=clock, rng=random.Random(), journal=journal, stop=stop, on_app=show)
+        ended = await run_session(
+            settings,
+            reach,
+            clock=clock,
+            rng=random.Random(),
+            journal=journal,
+            stop=stop,
+            on_app=show,
+            run_mode=options.run_mode,
+        )
     finally:
         if display is not None:
             display.finish()

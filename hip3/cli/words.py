@@ -137,6 +137,7 @@ SENTENCES: dict[str, str] = {
     "market_halted": "{coin}: does not trade at the venue any more",
     "market_resumed": "{coin}: trades at the venue again",
     "position_adopted": "{coin}: the venue holds {venue} from before this run; it is taken over",
+    "dry_run": "{coin}: dry run, {side} {sz} was not sent, order {cloid}",
     "recovered": "going on from the last run: {positions} positions, {orders} orders in doubt",
     "not_recovered": "{subject}: what the last run left of it could not be taken over: {why}",
     "stray_order": "{coin}: order {oid} is an earlier run's; it is being cancelled",

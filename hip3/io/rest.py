@@ -52,12 +52,14 @@ class RestClient:
         weight: SlidingWindow | None = None,
         *,
         waits: bool = True,
+        sends: bool = True,
     ) -> None:
         """`weight` is shared by every client of the process, for the limit is per IP. `waits` False: queries are counted
-        and never held back; for the way out, which has nothing to wait for."""
+        and never held back; for the way out, which has nothing to wait for. `sends` False: signed actions are refused."""
         self.base_url = base_url.rstrip("/")
         self.weight = weight if weight is not None else ip_weight()
         self._waits = waits
+        self._sends = sends
         self._client = client
         self._clock = clock
 
@@ -72,6 +74,8 @@ class RestClient:
 
     async def exchange(self, signed: SignedAction) -> object:
         """The decoded JSON answer to a signed action. Raises QueryFailed, after which the action is in doubt."""
+        if not self._sends:
+            raise QueryFailed(f"action {signed.action['type']}: this run sends nothing")
         # Actions are never held back by the budget of queries: they may be what closes a position.
         self.weight.spend(self._clock.mono_ms(), weights.action_weight(1))
         return await self._post("/exchange", signed.body(), f"action {signed.action['type']}")

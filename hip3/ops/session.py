@@ -17,6 +17,7 @@ from hip3.core.ids import MarketKey
 from hip3.core.journal import Journal
 from hip3.core.records import NoRecorder, Recorder
 from hip3.core.remembered import NOTHING, Remembered
+from hip3.core.run_mode import RunMode
 from hip3.io.dial import Dial
 from hip3.io.link import TooManySubscriptions
 from hip3.io.rest import RestClient, http_client, ip_weight
@@ -85,6 +86,7 @@ async def run_session(
     stop: Stop,
     on_app: Callable[[App], None] = lambda _app: None,
     keeping: Keeping = NOT_KEEPING,
+    run_mode: RunMode = RunMode.LIVE,
 ) -> Ended:
     """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly."""
     assert_backend()
@@ -94,18 +96,18 @@ async def run_session(
             clock=clock,
             rng=rng,
             dial=reach.dial,
-            rest=RestClient(client, clock, reach.rest_url, weight),
-            flatten_rest=RestClient(own_client, clock, reach.rest_url, weight, waits=False),
+            rest=RestClient(client, clock, reach.rest_url, weight, sends=run_mode.sends),
+            flatten_rest=RestClient(own_client, clock, reach.rest_url, weight, waits=False, sends=run_mode.sends),
         )
         account = None if settings.mode is Mode.OBSERVATION else reach.account
-        bot = await _boot(settings, io, journal, account, stop, keeping)
+        bot = await _boot(settings, io, journal, account, stop, keeping, run_mode)
         app = App(bot, stop)
         on_app(app)
         return Ended(bot, await app.run())
 
 
 async def _boot(
-    settings: Settings, io: BotIO, journal: Journal, account: Account | None, stop: Stop, keeping: Keeping
+    settings: Settings, io: BotIO, journal: Journal, account: Account | None, stop: Stop, keeping: Keeping, run_mode: RunMode
 ) -> Bot:
     """Reads the venue under a deadline; a stop ends it at once, for nothing has been started."""
     bot: Bot | None = None
@@ -121,7 +123,15 @@ async def _boot(
                 user, signer = (account.user, account.signer.address) if account else (None, None)
                 venue = await read_venue(io.rest, settings, user, signer)
                 bot = build(
-                    settings, io, venue, journal, account, keeping.recorder, keeping.memory(user), keeping.config_hash
+                    settings,
+                    io,
+                    venue,
+                    journal,
+                    account,
+                    keeping.recorder,
+                    keeping.memory(user),
+                    keeping.config_hash,
+                    run_mode,
                 )
             except TooManySubscriptions as e:
                 raise PreflightRefused(f"{e}. Nothing was started.") from e

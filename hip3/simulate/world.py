@@ -20,6 +20,7 @@ from hip3.core.events import Fill, OrderUpdate, Position
 from hip3.core.journal import Journal, Note
 from hip3.core.records import MemoryRecorder
 from hip3.core.remembered import Remembered, remembered_from
+from hip3.core.run_mode import RunMode
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Faults
@@ -53,7 +54,7 @@ class World:
     result: Ended | None = None
     notes: list[Note] = field(factory=list)
     _bot_scope: trio.CancelScope = field(factory=trio.CancelScope)
-    _launch: Callable[[Settings | None, str | None], None] = lambda _settings, _config_hash: None
+    _launch: Callable[[Settings | None, str | None, RunMode | None], None] = lambda _settings, _hash, _run_mode: None
 
     @property
     def exchange(self) -> Exchange:
@@ -131,7 +132,9 @@ class World:
         self._bot_scope.cancel()
         await self.ended.wait()
 
-    def restart(self, settings: Settings | None = None, config_hash: str | None = None) -> None:
+    def restart(
+        self, settings: Settings | None = None, config_hash: str | None = None, run_mode: RunMode | None = None
+    ) -> None:
         """Another process against the same exchange, with what the last one made durable; after `kill` or `end`.
 
         None goes on with what was given before. Handles of the bot are those of the new one from `started` on.
@@ -140,7 +143,7 @@ class World:
         self.app, self.result, self.notes = None, None, []
         self.started, self.ended = trio.Event(), trio.Event()
         self.stop, self.journal, self._bot_scope = Stop(), Journal(), trio.CancelScope()
-        self._launch(settings, config_hash)
+        self._launch(settings, config_hash, run_mode)
 
 
 @asynccontextmanager
@@ -155,6 +158,7 @@ async def open_world(
     through: Callable[[Dial], Dial] = lambda dial: dial,
     recorder: MemoryRecorder | None = None,
     config_hash: str = "",
+    run_mode: RunMode = RunMode.LIVE,
 ) -> AsyncIterator[World]:
     """Starts exchange and bot at the wall time `start_ms`. The block may end before the bot, which is then cancelled.
 
@@ -174,11 +178,11 @@ async def open_world(
     def remember(_account: str | None) -> Remembered:
         return remembered_from(world.recorder.records, clock.wall_ms())
 
-    given = (settings, config_hash)
+    given = (settings, config_hash, run_mode)
 
-    def launch(new: Settings | None, new_hash: str | None) -> None:
+    def launch(new: Settings | None, new_hash: str | None, new_mode: RunMode | None) -> None:
         nonlocal given
-        given = (new or given[0], given[1] if new_hash is None else new_hash)
+        given = (new or given[0], given[1] if new_hash is None else new_hash, new_mode or given[2])
         nursery.start_soon(run)
 
     world._launch = launch
@@ -196,6 +200,7 @@ async def open_world(
                     stop=world.stop,
                     on_app=on_app,
                     keeping=Keeping(world.recorder, remember, given[1]),
+                    run_mode=given[2],
                 )
         finally:
             world.ended.set()

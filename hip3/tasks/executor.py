@@ -66,6 +66,8 @@ class ExecutorConfig:
     expires_after_ms: int
     max_mark_age_ms: int
     protection: ProtectionConfig | None = None
+    sends: bool = True
+    """False: everything is decided and signed, and nothing leaves (REC-5)."""
 
 
 @define
@@ -338,9 +340,19 @@ class Executor:
         if sendable is None:
             return None
         nonce = self.nonces.next()
+        if not self.config.sends:
+            self._keep_back(sendable, nonce)
+            return None
         if sendable.orders and not self.scribe.intents(sendable.orders, nonce, self.clock.wall_ms()):
             return await self._send_unrecorded(sendable)
         return await self._send_signed(sendable, nonce)
+
+    def _keep_back(self, batch: Batch, nonce: int) -> None:
+        """A dry run goes this far: the action is signed, told of, and dropped."""
+        self._sign(batch, nonce)
+        for intent in batch.orders:
+            self._note("info", "dry_run", cloid=intent.cloid.value, coin=intent.coin, side=intent.side.name, sz=intent.sz)
+            self.facts.put(facts.OrderDropped(intent.cloid, "dry run: not sent"))
 
     async def _send_unrecorded(self, batch: Batch) -> tuple[Post, SignedAction] | None:
         """The storage refused the intents: no entry leaves without its row (STO-4); what reduces is never held back."""
