@@ -63,6 +63,7 @@ class App:
     certificate: FlatCertificate | None = None
     error: BaseException | None = None
     _halt_scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _executor_ended: trio.Event = field(factory=trio.Event, init=False)
     _leaving: bool = field(default=False, init=False)
 
     async def run(self) -> Outcome:
@@ -97,9 +98,17 @@ class App:
         trader = self.bot.trader
         if trader is None:
             return
-        for service in (trader.position, trader.risk, trader.executor, trader.account_link, trader.reconcile):
+        for service in (trader.position, trader.risk, trader.account_link, trader.reconcile):
             nursery.start_soon(service.run)
+        nursery.start_soon(self._executor_service)
         nursery.start_soon(self._halt_service)
+
+    async def _executor_service(self) -> None:
+        assert self.bot.trader is not None
+        try:
+            await self.bot.trader.executor.run()
+        finally:
+            self._executor_ended.set()
 
     async def _halt_service(self) -> None:
         trader = self.bot.trader
@@ -183,9 +192,14 @@ class App:
     async def _settle(self, most_s: float) -> None:
         """Lets posts in flight be answered: what they did is then known to the ledger and not only to the venue."""
         self._say("settle", f"{self.bot.posts.in_flight} posts in flight")
+        assert self.bot.trader is not None
         with trio.move_on_after(most_s):
-            while self.bot.posts.in_flight and not self.stop.gave_up.is_set():  # noqa: ASYNC110 - a count, not an event
-                await trio.sleep(0.01)
+            async with trio.open_nursery() as nursery:
+                for end in (self.stop.gave_up, self._executor_ended):  # nobody else would end the posts
+                    nursery.start_soon(_cancel_after, end, nursery.cancel_scope)
+                while live := self.bot.posts.live:
+                    await self.bot.trader.executor.wait(live[0])
+                nursery.cancel_scope.cancel()
 
     async def _flatten_or_give_up(self) -> FlatCertificate:
         given_up = False
@@ -292,6 +306,11 @@ class App:
         verified = flat and not self.stop.gave_up.is_set()
         code = 4 if not verified else 5 if self.error is not None else 0
         return Outcome(code, flat, self.certificate, self.error, self.stop.reason, self.bot.io.clock.wall_ms())
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def stop_after(seconds: float | None, stop: Stop) -> None:

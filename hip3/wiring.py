@@ -29,7 +29,7 @@ from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
 from hip3.fsm.lifecycle import LIFECYCLE_TABLE
 from hip3.fsm.machines import Driver
-from hip3.io.link import Link, LinkLost, SharedLimits
+from hip3.io.link import Link, LinkLost, NotSent, SharedLimits
 from hip3.ops.boot import FROM_VENUE, VenueFacts
 from hip3.ops.detector_config import detector_config
 from hip3.ops.exit_config import exit_config, exit_rules, protection_config
@@ -241,6 +241,8 @@ def _add_trader(
         cloids=bot.cloids,
         link=link,
         lost=LinkLost,
+        unsent=NotSent,
+        tally=bot.tally,
         book=bot.signal_book,
         clock=io.clock,
         journal=journal,

@@ -237,6 +237,7 @@ def summary_object(bot: Bot, outcome: Outcome, *, config_hash: str, notes: Seque
         "entries_filled": t.entries_filled,
         "entries_rejected": t.entries_rejected,
         "entries_unresolved": t.entries_unresolved,
+        "order_send_failure_total": t.order_send_failure_total,
         "closes": t.closes + _way_out_orders(outcome),
         "fills": t.fills,
         "trades": t.trades,

@@ -29,11 +29,12 @@ class FlattenFailed:
 
 @frozen
 class SendFailed:
-    """An entry could not be sent."""
+    """An entry could not be sent, or was sent and got no answer."""
 
     coin: str
     cloid: str
     why: str
+    signal_id: str | None = None
 
 
 @frozen

@@ -215,6 +215,20 @@ class Ledger:
         order.sent_ms = at_ms
         order.nonce = nonce
 
+    def mark_unsent(self, cloid: ClientOrderId, at_ms: int) -> None:
+        """No byte of it left: it is again what it was before `mark_sent`, in doubt where an earlier sending still is.
+
+        Does nothing for one that was not marked. Raises Refused where the venue speaks of it already, which cannot be.
+        """
+        order = self.orders[cloid.value]
+        if order.state is not OrderState.SENT:
+            return
+        if order.doubted_ms is not None:
+            self.move(order, OrderEvent.DOUBT, at_ms)
+            return
+        self.move(order, OrderEvent.UNSENT, at_ms)
+        order.sent_ms = order.nonce = None
+
     def ask_cancel(self, order: TrackedOrder, at_ms: int) -> None:
         """Its cancel is queued: it is not asked for again at once."""
         order.cancel_asked_ms = at_ms

@@ -29,6 +29,20 @@ class Post:
     state: PostState = PostState.REGISTERED
     was_sent: bool = False
     answered_ms: int | None = None
+    _on_end: list[Callable[[], None]] = field(factory=list, eq=False, repr=False)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Has `call` called when the post ends, at once where it has: half of a future, the other half waits (POST-1)."""
+        if self.is_ended:
+            call()
+        else:
+            self._on_end.append(call)
+
+    def settle_waiters(self) -> None:
+        """Tells those who wait; for the book of posts."""
+        calls, self._on_end = self._on_end, []
+        for call in calls:
+            call()
 
     @property
     def is_ended(self) -> bool:
@@ -93,6 +107,7 @@ class PostBook:
         self._ended[post.id] = post
         while len(self._ended) > KEPT_ENDED:
             self._ended.popitem(last=False)
+        post.settle_waiters()
         return True
 
     def find(self, post_id: int) -> Post | None:

@@ -32,6 +32,8 @@ class Tally:
     expected_edge_bps_sum: Decimal = units.ZERO
     actual_edge_bps_sum: Decimal = units.ZERO
     edge_trades: int = 0
+    order_send_failure_total: int = 0
+    """Entries that could not be sent, or were sent and got no answer (POST-6)."""
 
     def on_order_ended(self, order: TrackedOrder) -> None:
         if order.sent_ms is None:

@@ -27,6 +27,7 @@ class OrderState(enum.Enum):
 
 class OrderEvent(enum.Enum):
     SEND = "bytes handed to the socket"
+    UNSENT = "the hand-over failed before any byte"
     DROP = "taken out of the queue, or failed before any byte left"
     ACK = "the venue lists it as open"
     FILL_PART = "a fill that leaves some of it"
@@ -50,6 +51,7 @@ ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
         Row(_E.SEND, _S.PENDING, _S.SENT, "the executor handed its bytes to the socket"),
         Row(_E.DROP, _S.PENDING, _S.CANCELED, "a stop, a full queue or a dead socket: it never left"),
         Row(_E.DOUBT, _S.PENDING, _S.UNKNOWN, "the socket failed while its bytes were being handed over"),
+        Row(_E.UNSENT, _S.SENT, _S.PENDING, "no byte of it left: it is as it was before"),
         Row(_E.ACK, _S.SENT, _S.OPEN, "it rests"),
         Row(_E.FILL_PART, _S.SENT, _S.PARTIALLY_FILLED, "a fill may come before the answer"),
         Row(_E.FILL_ALL, _S.SENT, _S.FILLED, "a fill may come before the answer"),

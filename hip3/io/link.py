@@ -116,6 +116,10 @@ class LinkLost(Exception):
     """This session is over; the reason is the message."""
 
 
+class NotSent(LinkLost):
+    """No byte of a message left, which is certain; the reason is the message."""
+
+
 class Link:
     """A link that is kept up until it is cancelled."""
 
@@ -160,6 +164,8 @@ class Link:
         self._awaiting: set[tuple[str, str | None, str | None]] = set()
         self._all_acked = trio.Event()
         self._stuck = trio.Event()
+        self._turn = trio.Lock()
+        """Whose message the socket is taking."""
         self._last_recv_ms = 0
         self._backoff_ms = self._config.backoff_first_ms
 
@@ -181,20 +187,41 @@ class Link:
         )
 
     async def send(self, text: str) -> None:
-        """Hands one message to the socket. Raises LinkLost; after a LinkLost it is unknown whether bytes left."""
+        """Hands one message to the socket. Raises NotSent where no byte left, else LinkLost: then it is unknown."""
         ws = self._ws
         if ws is None:
-            raise LinkLost(f"{self.name} link is {self.state.name}")
-        self._limits.messages.spend(self._clock.mono_ms())
-        within_ms = self._config.send_within_ms
+            raise NotSent(f"{self.name} link is {self.state.name}")
+        deadline = trio.current_time() + self._config.send_within_ms / 1000
+        await self._take_turn(deadline)
         try:
-            with trio.fail_after(within_ms / 1000):
+            if ws is not self._ws or ws.closed is not None or self._stuck.is_set():
+                raise NotSent(f"{self.name} link was lost before the turn of this message")
+            self._limits.messages.spend(self._clock.mono_ms())
+            await self._write(ws, text, deadline)
+        finally:
+            self._turn.release()
+
+    async def _take_turn(self, deadline: float) -> None:
+        """Waits for the message before this one; where there is none it costs no pass through the event loop."""
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                with trio.fail_at(deadline):
+                    await self._turn.acquire()
+            except trio.TooSlowError:
+                raise NotSent(f"{self.name} link was busy with another message") from None
+
+    async def _write(self, ws: WebSocketConnection, text: str, deadline: float) -> None:
+        """Raises LinkLost: bytes were offered, and nobody knows how many left."""
+        try:
+            with trio.fail_at(deadline):
                 await ws.send_message(text)
         except ConnectionClosed as e:
             raise LinkLost(f"{self.name} link closed while sending") from e
         except trio.TooSlowError:
             self._stuck.set()  # half a frame may have left, so nothing can follow it on this connection
-            raise LinkLost(f"{self.name} link took no bytes for {within_ms} ms") from None
+            raise LinkLost(f"{self.name} link took no bytes for {self._config.send_within_ms} ms") from None
 
     def synced(self) -> None:
         """The consumer has read what the session does not carry; the link counts as READY."""

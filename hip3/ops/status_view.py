@@ -231,6 +231,7 @@ def _counts(bot: Bot) -> View:
         "entries_filled": t.entries_filled,
         "entries_rejected": t.entries_rejected,
         "entries_unresolved": t.entries_unresolved,
+        "order_send_failure_total": t.order_send_failure_total,
         "fill_rate": _rounded(t.fill_rate),
         "closes": t.closes,
         "fills": t.fills,

@@ -14,32 +14,35 @@ import trio
 from attrs import define, field, frozen
 
 from hip3.core import facts
-from hip3.core.budget import TRICKLE_MS, ActionBudget
+from hip3.core.budget import ActionBudget
 from hip3.core.causes import Safety
 from hip3.core.clock import Clock
 from hip3.core.closing import Closer
-from hip3.core.events import OrderUpdate, PostResponse
-from hip3.core.execution import EntrySent, EventSink, SendFailed
+from hip3.core.events import OrderUpdate
+from hip3.core.execution import EntrySent, EventSink
 from hip3.core.exits import ExitConfig, ExitRequest
 from hip3.core.explain import Witness
 from hip3.core.gates import Caps
-from hip3.core.ids import ClientOrderId, CloidFactory
+from hip3.core.ids import CloidFactory
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
 from hip3.core.opening import Opener
-from hip3.core.orders import CancelIntent, OrderIntent, OrderOutcome
+from hip3.core.orders import CancelIntent, OrderIntent
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import Post, PostBook
 from hip3.core.protection import ProtectionConfig
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Batch, Scheduler
 from hip3.core.scribe import Scribe
+from hip3.core.settling import Settler
+from hip3.core.tally import Tally
 from hip3.fsm.order import OrderState
-from hip3.fsm.post import PostEvent
+from hip3.fsm.post import PostEvent, PostState
 from hip3.fsm.safety import SafetyMode
 from hip3.tasks.channels import Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
 from hip3.venue.hyperliquid import actions
+from hip3.venue.hyperliquid.errors import ActionError
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.outcomes import cancel_outcomes_of, order_outcomes_of
 from hip3.venue.hyperliquid.refusals import RefusalReason, classify_error
@@ -53,7 +56,7 @@ class Wire(Protocol):
     def is_up(self) -> bool: ...
 
     async def send(self, text: str) -> None:
-        """Raises an error of `lost` where the link broke; it is then unknown whether bytes left."""
+        """Raises an error of `unsent` where no byte left, of `lost` where the link broke and that is unknown."""
         ...
 
 
@@ -103,15 +106,17 @@ class Executor:
     link: Wire
     lost: type[Exception]
     """What `link.send` raises when the link breaks."""
+    unsent: type[Exception]
+    """The same, where no byte has left."""
     book: SignalBook
     clock: Clock
     journal: Journal
     witness: Witness
     scribe: Scribe
-    late_answers: int = 0
-    orphan_answers: int = 0
+    tally: Tally
     closer: Closer = field(init=False)
     opener: Opener = field(init=False)
+    settler: Settler = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.opener = Opener(
@@ -132,6 +137,20 @@ class Executor:
             book=self.book,
             witness=self.witness,
             scribe=self.scribe,
+            clock=self.clock,
+            journal=self.journal,
+        )
+        self.settler = Settler(
+            posts=self.posts,
+            ledger=self.ledger,
+            scheduler=self.scheduler,
+            budget=self.budget,
+            tally=self.tally,
+            order_outcomes=order_outcomes_of,
+            cancel_outcomes=cancel_outcomes_of,
+            is_budget_refusal=lambda error: classify_error(error) is RefusalReason.BUDGET,
+            put=self.facts.put,
+            events=self.events,
             clock=self.clock,
             journal=self.journal,
         )
@@ -157,7 +176,7 @@ class Executor:
 
     async def step(self) -> None:
         """One round of the loop; at most one post leaves."""
-        self._settle_overdue()
+        self.settler.overdue()
         self._drain_answers()
         self._drain_exits()
         for signal in self.inbox.signals.take():
@@ -174,12 +193,13 @@ class Executor:
     async def _send_next(self) -> tuple[Post, SignedAction] | None:
         """One tick of the scheduler and, where it gives a batch, one post; what left, or None."""
         if not self.link.is_up:
-            self._drop_new("the account link is down")
+            for intent in self.scheduler.drop_new_orders():
+                self.settler.drop_failed(intent, "the account link is down")
             return None
         if not self.safety.allows_entry:
-            self._drop_new(f"hard stop: {self.safety.mode.name}")
+            self.purge(f"hard stop: {self.safety.mode.name}")
         if self.budget.is_exhausted:
-            self._drop_new("the venue's action budget is used up")
+            self.purge("the venue's action budget is used up")
         if self.budget.holds(self.clock.mono_ms()):
             return None
         batch = self.scheduler.tick(self.clock.mono_ms(), self.posts.in_flight, hard_stop=not self.safety.allows_entry)
@@ -224,90 +244,29 @@ class Executor:
     def _drain_answers(self) -> None:
         while (answer := self.inbox.answers.get_nowait()) is not None:
             if isinstance(answer, LinkBroken):
-                for post in self.posts.live:
-                    self._fail(post, PostEvent.LINK_LOST, f"the link broke: {answer.reason}")
+                self.settler.link_lost(answer.reason)
             else:
-                self._on_answer(answer)
-
-    def _on_answer(self, answer: PostResponse) -> None:
-        post = self.posts.find(answer.id)
-        if post is None:
-            self.orphan_answers += 1
-            self._note("warning", "post_response_orphan", post=answer.id)
-            return
-        late = post.is_ended
-        self.late_answers += late
-        post.answered_ms = self.clock.mono_ms()
-        refused = answer.kind == "error" or (isinstance(answer.payload, dict) and answer.payload.get("status") == "err")
-        self.posts.end(post, PostEvent.REFUSED if refused else PostEvent.ANSWERED)
-        self._note("info", "post_response", post=post.id, nonce=post.nonce, late=late, refused=refused)
-        now = self.clock.wall_ms()
-        if post.batch.orders:
-            outcomes = order_outcomes_of(answer, len(post.batch.orders))
-            self._look_for_exhaustion(outcomes)
-            for intent, outcome in zip(post.batch.orders, outcomes, strict=True):
-                self.facts.put(facts.OrderAnswered(intent.cloid, outcome, now))
-            return
-        outcomes = cancel_outcomes_of(answer, len(post.batch.cancels))
-        if self._look_for_exhaustion(outcomes):
-            self.scheduler.requeue(post.batch)  # nothing of it was looked at; it goes when an action may go
-        for cancel, outcome in zip(post.batch.cancels, outcomes, strict=True):
-            self._note(
-                "info",
-                "cancel_answered",
-                cloid=cancel.cloid,
-                oid=cancel.oid,
-                outcome=outcome.kind.value,
-                error=outcome.error,
-            )
-            if cancel.cloid is not None:
-                self.facts.put(facts.CancelAnswered(ClientOrderId(cancel.cloid), outcome, now))
-
-    def _look_for_exhaustion(self, outcomes: list[OrderOutcome]) -> bool:
-        """True where the venue refused the action for want of budget (GATE-5); entries then end until it has room again."""
-        if not any(o.error is not None and classify_error(o.error) is RefusalReason.BUDGET for o in outcomes):
-            return False
-        if self.budget.refused(self.clock.mono_ms()):
-            self._note("critical", "budget_exhausted", error=outcomes[0].error, every_ms=TRICKLE_MS)
-        return True
-
-    def _settle_overdue(self) -> None:
-        for post in self.posts.overdue(self.clock.mono_ms()):
-            self._fail(post, PostEvent.DEADLINE, f"no answer within {self.posts.timeout_ms} ms")
-
-    def _fail(self, post: Post, event: PostEvent, why: str) -> None:
-        """POST-3: closing orders and cancels go back to the head; an entry or a stop is in doubt and is never sent again."""
-        self.posts.end(post, event)
-        self._note("warning", "send_failure", post=post.id, nonce=post.nonce, why=why, sent=post.was_sent)
-        for intent in post.batch.orders:
-            self.facts.put(facts.OrderDoubted(intent.cloid, why))
-            if not intent.reduce_only:
-                self.events.put(SendFailed(intent.coin, intent.cloid.value, why))
-        self.scheduler.requeue(post.batch)
-        if post.batch.cancels or any(o.may_be_resent for o in post.batch.orders):
-            self._note("info", "requeued", post=post.id)
-
-    def abandon(self, why: str) -> None:
-        """Ends the posts that nobody will wait for any more; what they may have done, the venue was asked (EXE-3)."""
-        for post in self.posts.live:
-            self.posts.end(post, PostEvent.LINK_LOST)
-            self._note("warning", "send_failure", post=post.id, nonce=post.nonce, why=why, sent=post.was_sent)
+                self.settler.answered(answer)
 
     # ---- what goes out
 
     def purge(self, reason: str) -> int:
         """Takes every new order out of the queue and releases its market; the number taken (STOP-2)."""
-        return self._drop_new(reason)
-
-    def _drop_new(self, reason: str) -> int:
         dropped = self.scheduler.drop_new_orders()
         for intent in dropped:
-            self._drop(intent, reason)
+            self.settler.drop(intent, reason)
         return len(dropped)
 
-    def _drop(self, intent: OrderIntent, reason: str) -> None:
-        self.facts.put(facts.OrderDropped(intent.cloid, reason))
-        self._note("warning", "mark_released", cloid=intent.cloid.value, coin=intent.coin, reason=reason)
+    def abandon(self, why: str) -> None:
+        """Ends the posts that nobody will wait for any more (EXE-3)."""
+        self.settler.abandon(why)
+
+    async def wait(self, post: Post) -> PostState:
+        """Waits until a post has ended and says how: its future (POST-1). What it did, its orders know."""
+        ended = trio.Event()
+        post.when_ended(ended.set)
+        await ended.wait()
+        return post.state
 
     def _sendable(self, batch: Batch) -> Batch | None:
         """EXE-2: the last look before signing. New orders go only in ARMED_LIVE; what has ended is not sent again."""
@@ -323,13 +282,13 @@ class Executor:
             if intent.reduce_only:
                 if self.safety.mode is SafetyMode.HALT:
                     if tracked.state is OrderState.PENDING:
-                        self._drop(intent, "HALT: the halt procedure owns all closing")
+                        self.settler.drop(intent, "HALT: the halt procedure owns all closing")
                     continue
                 if intent.is_stop and not self.closer.may_protect:
-                    self._drop(intent, "the way out: the flatten ends what it would protect")
+                    self.settler.drop(intent, "the way out: the flatten ends what it would protect")
                     continue
             elif not self.safety.allows_entry:
-                self._drop(intent, f"hard stop: {self.safety.mode.name}")
+                self.settler.drop(intent, f"hard stop: {self.safety.mode.name}")
                 continue
             orders.append(intent)
         return Batch(orders=tuple(orders)) if orders else None
@@ -358,35 +317,40 @@ class Executor:
         """The storage refused the intents: no entry leaves without its row (STO-4); what reduces is never held back."""
         for intent in batch.orders:
             if not intent.may_be_resent:
-                self._drop(intent, "its intent could not be stored")
+                self.settler.drop_failed(intent, "its intent could not be stored")
         closing = tuple(o for o in batch.orders if o.may_be_resent)
         sendable = self._sendable(Batch(orders=closing)) if closing else None
         return await self._send_signed(sendable, self.nonces.next()) if sendable is not None else None
 
     async def _send_signed(self, sendable: Batch, nonce: int) -> tuple[Post, SignedAction] | None:
-        signed = self._sign(sendable, nonce)
         post = self.posts.register(sendable, nonce, self.clock.mono_ms())
-        frame = encode_post(post.id, signed)
+        try:
+            signed = self._sign(sendable, nonce)
+            frame = encode_post(post.id, signed)
+        except ActionError as e:
+            self.settler.unsent(post, f"its bytes cannot be made: {e}", unencodable(sendable))
+            return None
         now = self.clock.wall_ms()
         for intent in sendable.orders:
             self.ledger.mark_sent(intent.cloid, now, nonce)
         self.budget.spend(len(sendable.orders) + len(sendable.cancels), self.clock.mono_ms())
         try:
             await self.link.send(frame)
+        except self.unsent as e:
+            self.settler.unsent(post, str(e))
+            return None
         except self.lost as e:
-            self._fail(post, PostEvent.LINK_LOST, str(e))
+            self.settler.failed(post, PostEvent.LINK_LOST, str(e))
             return None
         self.posts.handed_over(post)
         return post, signed
 
     def _sign(self, batch: Batch, nonce: int) -> SignedAction:
         if batch.cancels:
-            by_cloid = batch.cancels[0].cloid is not None
-            build = actions.cancel_by_cloid_action if by_cloid else actions.cancel_action
-            return self.signer.sign(build(batch.cancels), nonce)
+            return self.signer.sign(_action(batch), nonce)
         # The expiry covers the whole action, so it is that of the entry which expires first.
         expiries = [o.expires_after_ms for o in batch.orders if o.expires_after_ms is not None]
-        return self.signer.sign(actions.order_action(batch.orders), nonce, min(expiries, default=None))
+        return self.signer.sign(_action(batch), nonce, min(expiries, default=None))
 
     def _after_send(self, post: Post, signed: SignedAction) -> None:
         """Bookkeeping that must not stand between the decision and the bytes."""
@@ -410,3 +374,25 @@ class Executor:
 
     def _note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.clock.wall_ms(), level, event, **fields)
+
+
+def _action(batch: Batch) -> dict[str, object]:
+    """The action of a batch. Raises ActionError."""
+    if not batch.cancels:
+        return actions.order_action(batch.orders)
+    by_cloid = batch.cancels[0].cloid is not None
+    return (actions.cancel_by_cloid_action if by_cloid else actions.cancel_action)(batch.cancels)
+
+
+def unencodable(batch: Batch) -> list[OrderIntent | CancelIntent]:
+    """Those parts of a batch of which no action can be made."""
+    cancels = [c for c in batch.cancels if not _is_encodable(Batch(cancels=(c,)))]
+    return [*cancels, *(o for o in batch.orders if not _is_encodable(Batch(orders=(o,))))]
+
+
+def _is_encodable(batch: Batch) -> bool:
+    try:
+        actions.encode(_action(batch))
+    except ActionError:
+        return False
+    return True

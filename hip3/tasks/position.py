@@ -206,6 +206,9 @@ class PositionTask:
         self._note("info", "action_rejected", cloid=str(order.cloid), coin=coin, error=error)
         if order.is_stop:
             self._note("critical", "stop_refused", coin=coin, cloid=str(order.cloid), error=error)
+        elif order.intent.reduce_only:
+            signal = order.intent.signal_id
+            self._note("critical", "close_refused", coin=coin, cloid=str(order.cloid), signal=signal, error=error)
         reasons = (classify_error(error), classify_rejection(error))  # told by the answer or by a frame
         if order.intent.reduce_only and RefusalReason.REDUCE_ONLY in reasons:
             self._nothing_to_close(coin)

@@ -90,7 +90,8 @@ class RiskTask:
             case SendFailed():
                 self.send_failures += 1
                 level = "critical" if self.send_failures >= SEND_FAILURES_IN_A_ROW else "warning"
-                self._note(level, "order_send_failure", coin=event.coin, in_a_row=self.send_failures, why=event.why)
+                coin, signal, row = event.coin, event.signal_id, self.send_failures
+                self._note(level, "order_send_failure", coin=coin, signal=signal, in_a_row=row, why=event.why)
             case Filled() | OrderRejected():
                 self.send_failures = 0  # the venue answered an order
             case SlippageMeasured():

@@ -166,3 +166,15 @@ async def test_an_entry_in_flight_outlives_the_task_that_sent_it(autojump_clock:
         assert expires_ms is not None
         assert outcome.certificate is not None
         assert all(a.at_ms > expires_ms for a in outcome.certificate.asked)
+
+
+async def test_posts_that_a_dead_executor_left_are_not_waited_for(autojump_clock: object) -> None:
+    """END-1, POST-1: answers have no reader any more, so the way out goes on at once and not after `settle_ms`."""
+    journal = Tripwire(event="order_sent", armed=True)
+    async with world_of(settings_of(SNDK), trading(SNDK), journal=journal) as world:
+        outcome = await outcome_of(world)
+        assert (outcome.exit_code, outcome.flat) == (5, True)
+        assert world.app is not None
+        (settled_ms, word, what), (next_ms, *_) = world.app.progress[:2]
+        assert (word, what) == ("settle", "1 posts in flight")
+        assert next_ms - settled_ms == 300  # the flatten's first question, on its way at once

@@ -80,7 +80,7 @@ async def test_a_partial_close_goes_on_with_a_fresh_price_and_wider_slippage() -
 
 
 async def test_a_refused_close_is_tried_again_one_at_a_time() -> None:
-    """EXIT-3: without bids each attempt is refused and followed by the next, never two at once, widening to the cap.
+    """EXIT-3, POST-3: without bids each attempt is refused and followed by the next, never two at once, widening to the cap.
 
     The first three go at once, then the pauses grow: a book without bids must not use up the account's actions (GATE-5).
     """
@@ -98,6 +98,9 @@ async def test_a_refused_close_is_tried_again_one_at_a_time() -> None:
         assert len({order["c"] for _, order in attempts}) == len(attempts) >= 8
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert max(gaps[:2]) < 600
+        refused = world.events("close_refused")
+        assert [n.fields["cloid"] for n in refused] == [order["c"] for _, order in attempts[:-1]]
+        assert {n.level for n in refused} == {"critical"}  # POST-3: an alert, and nothing of it is sent again
         assert min(gaps[4:]) > 1000
         assert len(world.events("action_rejected")) == len(attempts) - 1
 

@@ -154,7 +154,7 @@ async def test_an_answer_after_the_deadline_is_still_applied(autojump_clock: obj
         await in_state_after_send(world, OrderState.UNKNOWN)
         await holding(world, SNDK)
         assert world.bot.trader is not None
-        assert world.bot.trader.executor.late_answers == 1
+        assert world.bot.trader.executor.settler.late_answers == 1
         assert [n.fields["late"] for n in world.events("post_response")] == [True]
         assert entry(world).state is OrderState.FILLED
         assert len(world.entries) == 1

@@ -24,7 +24,7 @@ from hip3.exchange.scripted import ScriptedSource
 from hip3.exchange.seam import DexListing, MarketListing
 from hip3.fsm.connection import ConnectionState
 from hip3.io.clock import TrioClock
-from hip3.io.link import Link, LinkConfig, LinkLost, SharedLimits
+from hip3.io.link import Link, LinkConfig, LinkLost, NotSent, SharedLimits
 from hip3.venue.hyperliquid import subscriptions
 from hip3.venue.hyperliquid.subscriptions import Subscription
 
@@ -60,16 +60,16 @@ class Consumer:
 
 
 class FullBuffer(trio.abc.Stream):
-    """A socket whose buffer is full after the handshake: what is written then waits for ever."""
+    """A socket whose buffer is full after so many writes: what is written then waits for ever."""
 
-    def __init__(self, inner: trio.abc.Stream) -> None:
+    def __init__(self, inner: trio.abc.Stream, takes: int) -> None:
         self._inner = inner
-        self._shaken = False
+        self._takes = takes
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self._shaken:
+        if self._takes == 0:
             await trio.sleep_forever()
-        self._shaken = True
+        self._takes -= 1
         await self._inner.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -88,8 +88,8 @@ class Peer:
 
     behaviour: Behaviour
     refuses: bool = False
-    stuck: bool = False
-    """Takes the handshake and no byte after it."""
+    takes: int | None = None
+    """So many writes of the client and no byte after them, the handshake included; None takes all."""
     dials: list[float] = field(factory=list)
 
     @asynccontextmanager
@@ -99,7 +99,7 @@ class Peer:
         if self.refuses:
             raise OSError("connection refused")
         near, server = trio.testing.memory_stream_pair()
-        client: trio.abc.Stream = FullBuffer(near) if self.stuck else near
+        client: trio.abc.Stream = FullBuffer(near, self.takes) if self.takes is not None else near
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, server)
             # Annotated as a socket's stream; any stream works, and the library's own tests use others.
@@ -305,16 +305,36 @@ async def test_a_silent_connection_is_dead_after_55_seconds(autojump_clock: obje
 
 async def test_a_peer_that_takes_no_bytes_is_dead_after_5_seconds(autojump_clock: object) -> None:
     """WS-2, POST-1: a message that cannot be written holds nobody longer than a post may wait; the session is over."""
-    peer = Peer(answer_pings, stuck=True)
+    peer = Peer(answer_pings, takes=3)  # handshake and two subscriptions
     async with linked(peer) as rig:
         await trio.sleep(1)
-        with pytest.raises(LinkLost, match="account link took no bytes for 5000 ms"):
+        with pytest.raises(LinkLost, match="account link took no bytes for 5000 ms") as raised:
             await rig.link.send("{}")
+        assert not isinstance(raised.value, NotSent)
         assert trio.current_time() == pytest.approx(6)
         assert not rig.link.is_up
-        assert rig.consumer.reasons == ["account link took no bytes for 5000 ms"]
+        await trio.sleep(0.01)
+        assert rig.consumer.reasons == ["took no bytes for 5000 ms"]
         await trio.sleep(1)
         assert len(peer.dials) == 2
+
+
+async def test_a_message_behind_one_that_is_stuck_is_known_not_to_have_left(autojump_clock: object) -> None:
+    """POST-1: the socket takes no byte of the message before; of this one none was offered, so it is not in doubt."""
+    async with linked(Peer(answer_pings, takes=3)) as rig:
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+
+            async def first() -> None:
+                with pytest.raises(LinkLost) as raised:
+                    await rig.link.send("{}")
+                assert not isinstance(raised.value, NotSent)
+
+            nursery.start_soon(first)
+            await trio.sleep(3)
+            with pytest.raises(NotSent, match="lost before the turn of this message"):
+                await rig.link.send("{}")
+        assert trio.current_time() == pytest.approx(6)
 
 
 async def test_any_message_counts_as_life(autojump_clock: object) -> None:

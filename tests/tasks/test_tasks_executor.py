@@ -32,6 +32,7 @@ from hip3.core.records import NoRecorder
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Scheduler, SchedulerConfig
 from hip3.core.scribe import Scribe
+from hip3.core.tally import Tally
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostState
 from hip3.tasks.channels import ANSWERS, EVENTS, EXITS, FACTS, Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
@@ -51,13 +52,17 @@ class Broken(Exception):
     """The wire broke."""
 
 
+class Untaken(Broken):
+    """The wire broke before it took a byte."""
+
+
 @define
 class Wire:
     """The account link as the executor sees it."""
 
     frames: list[dict[str, Any]] = field(factory=list)
     is_up: bool = True
-    breaks: bool = False
+    breaks: type[Broken] | None = None
     states: list[OrderState] = field(factory=list)
     """Of every order, at the moment at which bytes are asked for."""
     ledger: Ledger = field(factory=Ledger)
@@ -65,8 +70,8 @@ class Wire:
     async def send(self, text: str) -> None:
         self.states = [o.state for o in self.ledger.orders.values()]
         await trio.lowlevel.checkpoint()
-        if self.breaks:
-            raise Broken("the socket closed while sending")
+        if self.breaks is not None:
+            raise self.breaks("the socket closed while sending")
         self.frames.append(json.loads(text))
 
 
@@ -178,6 +183,8 @@ def bench() -> Bench:
         cloids=CloidFactory(T0),
         link=wire,
         lost=Broken,
+        unsent=Untaken,
+        tally=Tally(),
         book=SignalBook(),
         clock=clock,
         journal=journal,
@@ -211,7 +218,7 @@ async def test_an_order_is_sent_before_its_first_byte_can_leave(bench: Bench) ->
 
 async def test_a_wire_that_breaks_while_sending_leaves_doubt_and_no_count(bench: Bench) -> None:
     """EXE-4, POST-3: bytes may have left: the entry is UNKNOWN, its market stays marked, nothing is in flight."""
-    bench.wire.breaks = True
+    bench.wire.breaks = Broken
     await bench.enter()
     bench.settle()
     (order,) = bench.ledger.orders.values()
@@ -289,7 +296,7 @@ async def test_a_time_out_is_settled_once(bench: Bench) -> None:
     assert bench.executor.posts.in_flight == 0
     await bench.answer(1, {"error": "Insufficient margin to place order."})
     assert [o.state for o in bench.ledger.finished.values()] == [OrderState.REJECTED]
-    assert (bench.executor.late_answers, bench.executor.posts.completed) == (1, 1)
+    assert (bench.executor.settler.late_answers, bench.executor.posts.completed) == (1, 1)
 
 
 async def test_a_broken_link_settles_every_post_of_it(bench: Bench) -> None:
@@ -317,7 +324,7 @@ async def test_a_broken_link_settles_every_post_of_it(bench: Bench) -> None:
 async def test_an_answer_to_nobody_is_counted(bench: Bench) -> None:
     """POST-5: an id that was never ours changes nothing."""
     await bench.answer(99, {"error": "x"})
-    assert bench.executor.orphan_answers == 1
+    assert bench.executor.settler.orphan_answers == 1
     assert bench.executor.posts.completed == 0
 
 
