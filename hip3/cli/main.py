@@ -8,7 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from cyclopts import App, CycloptsError
 
 import hip3
-from hip3.cli import config_cmd, exchange_cmd, explain_cmd, fsm_cmd, keys_cmd, market_cmd, ops_cmd, run_cmd, status_cmd
+from hip3.cli import (
+    config_cmd,
+    exchange_cmd,
+    explain_cmd,
+    fsm_cmd,
+    keys_cmd,
+    market_cmd,
+    ops_cmd,
+    report_cmd,
+    run_cmd,
+    status_cmd,
+)
 
 EXIT_CONFIGURATION = 2  # END-3
 
@@ -31,6 +42,7 @@ def make_app() -> App:
     app.command(run_cmd.run, name="run")
     app.command(status_cmd.status, name="status")
     app.command(explain_cmd.explain, name="explain")
+    app.command(report_cmd.report, name="report")
     app.command(market_cmd.replay, name="replay")
     app.command(market_cmd.record, name="record")
     app.command(exchange_cmd.exchange, name="exchange")

@@ -1,0 +1,177 @@
+"""`hip3 report`: the trade journal as figures, and whether to go on (JRN-1, JRN-2, JRN-3)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hip3.cli.config_cmd import Json
+from hip3.cli.words import printable
+from hip3.core.checkpoints import Decision, Judgement
+from hip3.core.report import Report, make_report
+from hip3.ops.journal_file import journals, state_dir
+from hip3.ops.report_object import report_object
+from hip3.ops.report_source import NothingToReport, Selection, read_journals
+from hip3.ops.report_view import (
+    TRADE_COLUMNS_NARROW,
+    Sheet,
+    checkpoint_sheet,
+    decay_sheet,
+    fate_sheet,
+    figures_sheet,
+    group_sheets,
+    headline,
+    money_sheet,
+    origin_lines,
+    rates_sheet,
+    trades_sheet,
+)
+
+EXIT_OK, EXIT_CONFIGURATION, EXIT_NOTHING = 0, 2, 3
+TRADES_PRINTED = 20
+PLAIN_WIDTH = 150
+"""Columns where standard output is no terminal, and those from which a terminal has room for the whole table of trades."""
+DECISION_STYLES = {
+    Decision.GO: "bold white on green",
+    Decision.NOT_YET: "bold black on yellow",
+    Decision.NO_GO: "bold white on red",
+    Decision.STOP: "bold white on red",
+}
+JUDGEMENT_STYLES = {
+    Judgement.PASSED: "green",
+    Judgement.NOT_YET: "yellow",
+    Judgement.FAIL: "bold red",
+    Judgement.STOP: "bold red",
+}
+_SPAN = re.compile(r"(\d+)([mhd])")
+_SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def report(
+    *,
+    html: Annotated[Path | None, Parameter(help="Also write one self-contained page with plots to this file.")] = None,
+    since: Annotated[
+        str | None, Parameter(help="Only what is later: 2026-01-31, 2026-01-31T12:00, or 30m, 24h, 7d.")
+    ] = None,
+    run: Annotated[str | None, Parameter(help="Only this run, by its id.")] = None,
+    account: Annotated[str | None, Parameter(help="Only this account, by its address.")] = None,
+    journal: Annotated[Path | None, Parameter(help="Journal to read; else the kept ones.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Print the Go/No-Go verdict with numbers and confidence intervals, from the trades on record.
+
+    Exit code 0: a report was printed, whatever its verdict; 2: an argument or a file is wrong; 3: nothing to report yet.
+
+    Example: hip3 report --since 7d --html report.html
+    """
+    state = state_dir(os.environ)
+    try:
+        selection = Selection(run, account, None if since is None else since_ms(since, round(time.time() * 1000)))
+        made = _make([journal] if journal is not None else journals(state), selection)
+        if html is not None:
+            _write_page(html, made)
+    except NothingToReport as e:
+        return _failed(EXIT_NOTHING, f"nothing to report: {e}. Looked in {journal or state}", as_json=as_json)
+    except ValueError as e:
+        return _failed(EXIT_CONFIGURATION, str(e), as_json=as_json)
+    except OSError as e:
+        return _failed(EXIT_CONFIGURATION, f"{e.filename or journal or state}: {e.strerror or e}", as_json=as_json)
+    if as_json:
+        print(json.dumps(report_object(made) | {"exit_code": EXIT_OK}, sort_keys=True))
+    else:
+        print_report(made, html)
+    return EXIT_OK
+
+
+def _make(paths: Sequence[Path], selection: Selection) -> Report:
+    made = make_report(read_journals(paths, selection))
+    if made.is_empty:
+        raise NothingToReport("all that is on record is earlier than --since; choose an earlier time")
+    return made
+
+
+def since_ms(text: str, now_ms: int) -> int:
+    """Unix ms of `--since`: an ISO date or time (UTC without a zone), or a span back from `now_ms`. Raises ValueError."""
+    span = _SPAN.fullmatch(text.strip())
+    if span is not None:
+        return now_ms - int(span[1]) * _SPAN_MS[span[2]]
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError as e:
+        raise ValueError(
+            f"--since {text}: expected a date (2026-01-31), a time (2026-01-31T12:00) or a span (30m, 24h, 7d)"
+        ) from e
+    return round((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _write_page(path: Path, made: Report) -> None:
+    from hip3.ops.report_html import report_page  # noqa: PLC0415 - plotly costs half a second, and only this needs it
+
+    path.write_text(report_page(made), encoding="utf-8")
+
+
+def _failed(code: int, message: str, *, as_json: bool) -> int:
+    print(f"hip3 report: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"exit_code": code, "error": message}, sort_keys=True))
+    return code
+
+
+# ---- for people
+
+
+def print_report(made: Report, page: Path | None) -> None:
+    """The verdict first, then what it rests on, then what it cannot say; tables as wide as the terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    console.print(
+        Text.assemble((f" {made.decision.value} ", DECISION_STYLES[made.decision]), " ", printable(headline(made)))
+    )
+    for line in origin_lines(made):
+        console.print(Text(printable(line), "dim"))
+    for judged in made.checkpoints:
+        _print(console, checkpoint_sheet(judged), JUDGEMENT_STYLES[judged.judgement])
+    for sheet in (figures_sheet(made), rates_sheet(made), money_sheet(made), fate_sheet(made), decay_sheet(made)):
+        _print(console, sheet)
+    trades = trades_sheet(made, TRADES_PRINTED)
+    if console.width < PLAIN_WIDTH:
+        trades = trades.only(TRADE_COLUMNS_NARROW)
+    for sheet in (*group_sheets(made), trades):
+        _print(console, sheet)
+    console.print()
+    console.print(Text("What these numbers cannot say", "bold"))
+    listed = Table.grid(padding=(0, 1))
+    for caveat in made.caveats:
+        listed.add_row(" -", Text(printable(caveat)))
+    console.print(listed)
+    if page is not None:
+        console.print(Text(f"page: {page}"))
+
+
+def _print(console: Console, sheet: Sheet, style: str = "") -> None:
+    if not sheet.rows:
+        return
+    console.print()
+    console.print(Text(printable(sheet.title), f"bold {style}".strip()))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+    for column in sheet.columns:
+        table.add_column(column, justify="left" if column in sheet.words else "right")
+    for row in sheet.rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(table)
+    if sheet.note:
+        console.print(Text(printable(sheet.note), "dim"))

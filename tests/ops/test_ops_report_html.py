@@ -1,0 +1,140 @@
+"""The report's page: self-contained, well-formed, safe, and honest without its plots."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import attrs
+import pytest
+
+from hip3.core.report import Report, make_report
+from hip3.ops.report_html import POLICY, report_page
+from hip3.ops.report_plots import plots
+from tests.core.report_builders import follow_up, given, good, signal, trade
+
+VOID = {"meta", "br", "link", "input", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements in pairs, the text outside scripts, and what a page could load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.loads: list[str] = []
+        self.labels: list[str] = []
+        self.scripts = 0
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.scripts += tag == "script"
+        self.loads += [value or "" for name, value in attributes if name in ("src", "href")]
+        self.labels += [value or "" for name, value in attributes if name == "aria-label"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+
+def full_report() -> Report:
+    base = good(12, rejected=3)
+    signals = (*(signal(n, edge=str(10 + n)) for n in range(12)), signal(40, "Rejected(NotReady)"))
+    ups = tuple(follow_up(n, ms, str(8 - n)) for n in range(12) for ms in (1000, 3000))
+    return make_report(attrs.evolve(base, signals=signals, follow_ups=ups, network="paper", source="here"))
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return report_page(full_report())
+
+
+def test_the_page_loads_nothing_and_is_whole(text: str) -> None:
+    """JRN-2: one file: plotly.js inside once, a policy that forbids the network, every element closed."""
+    page = Page(text)
+    assert page.open == []
+    assert page.loads == []
+    assert f'content="{POLICY}"' in text
+    assert "connect-src" not in POLICY
+    assert POLICY.startswith("default-src 'none'")
+    assert len(re.findall(r"\* plotly\.js v", text)) == 1
+    assert text.count("Plotly.newPlot(") >= 4
+
+
+def test_the_page_says_verdict_caveats_checkpoints_and_numbers(text: str) -> None:
+    """JRN-2, JRN-3: the same words as the terminal, sample sizes and the share of signals not traded beside the means."""
+    said = " ".join(Page(text).text)
+    for words in (
+        "NOT YET",
+        "88 more trades at least",
+        "What these numbers cannot say",
+        "Phase C gate: NOT YET, 88 missing",
+        "10 trades: PASS",
+        "the interval reaches over the limit: this may be luck",
+        "1 of 13 (8 %)",
+        "not ready",
+    ):
+        assert words in said
+
+
+def test_every_plot_is_described_in_words(text: str) -> None:
+    """JRN-2: four plots, each with a label for those who cannot see it and a caption for those who can."""
+    page = Page(text)
+    assert len(page.labels) == 4
+    said = " ".join(page.text)
+    for plot in plots(full_report()):
+        assert plot.figure is not None
+        assert plot.caption in said
+        assert any(plot.caption in label for label in page.labels)
+
+
+def test_plots_show_the_trades() -> None:
+    """JRN-2: the curve starts at zero and ends at the PnL; each trade is one mark; each age of follow-ups one point."""
+    report = full_report()
+    equity, edges, slippage, decay = (plot.figure for plot in plots(report))
+    assert equity is not None
+    assert edges is not None
+    assert slippage is not None
+    assert decay is not None
+    assert equity.data[0].y[0] == 0
+    assert equity.data[0].y[-1] == pytest.approx(float(report.totals.pnl_usd))
+    assert sum(len(trace.x) for trace in edges.data) == 12
+    assert len(slippage.data[0].x) == 12
+    assert [round(x) for x in decay.data[0].x] == [0, 1, 3]
+
+
+def test_limits_of_pnl_are_drawn_when_they_are_near() -> None:
+    """JRN-2: a curve that falls to -6 USD shows both limits; one near zero is not flattened by them."""
+    near = plots(make_report(given(*(trade(n, pnl="-1") for n in range(8)))))[0].figure
+    far = plots(full_report())[0].figure
+    assert near is not None
+    assert far is not None
+    assert [a.text for a in near.layout.annotations] == ["limit at 50 trades", "stop limit"]
+    assert not far.layout.annotations
+
+
+def test_a_page_without_trades_has_no_plots_and_says_why() -> None:
+    """JRN-3: nothing is drawn of nothing; the page is small and says that no trade has finished."""
+    page = report_page(make_report(given(signals=(signal(0, "Rejected(NotReady)"),))))
+    assert len(page) < 30_000
+    said = " ".join(Page(page).text)
+    assert "No trade has finished: there is no equity curve." in said
+    assert "No signal has a follow-up on record." in said
+    assert Page(page).scripts == 0
+
+
+def test_text_of_others_is_escaped() -> None:
+    """KEY-4, JRN-3: a market's name cannot become part of the page."""
+    evil = "<script>alert(1)</script>"
+    page = report_page(make_report(given(trade(0, coin=evil), trade(1))))
+    outside = page.partition("<h2>Plots</h2>")[0] + page.partition("<h2>Numbers</h2>")[2]
+    assert evil not in outside
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in outside
+    Page(page)
