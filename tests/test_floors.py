@@ -78,7 +78,7 @@ FLOORS = (
     Floor(
         "hip3/store/",
         ours=("hip3.core", "hip3.store"),
-        others=("attrs", "sqlalchemy", "alembic", "trio"),
+        others=("attrs", "sqlalchemy", "alembic", "trio", "msgspec", "psycopg"),
         never=(*NETWORK, *CONCURRENCY),
     ),
     *(

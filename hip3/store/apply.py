@@ -1,0 +1,133 @@
+"""Groups into the database: one transaction for many whole groups, in which the spool's position moves too (REC-2).
+
+So a group that was delivered twice, because the answer to a commit was lost or the process died, has its effect once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from attrs import define, field
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from hip3.core.clock import Clock
+from hip3.store import schema
+from hip3.store.audit import head_of, head_text
+from hip3.store.database import Place, connect
+from hip3.store.lock import hold_server_lock
+from hip3.store.rows import Batch
+from hip3.store.segments import Group, Header
+
+
+@define
+class Applier:
+    """The one connection that writes. Used by one thread at a time; every method may raise SQLAlchemyError or StoreError."""
+
+    place: Place
+    engine: Engine
+    clock: Clock
+    _connection: Connection | None = field(default=None, init=False)
+
+    def connection(self) -> Connection:
+        """Connects where it has to; on a server it holds the lock before anything else is said."""
+        if self._connection is None:
+            fresh = connect(self.engine, self.place)
+            try:
+                hold_server_lock(fresh, self.place.name)
+            except BaseException:
+                self._drop(fresh)
+                raise
+            self._connection = fresh
+        return self._connection
+
+    def position(self, spool_id: str) -> int | None:
+        """Number of the spool's last group in the database; None where it never saw this spool."""
+        connection = self.connection()
+        with connection.begin():
+            found = _own_state(connection).get(schema.SPOOL + spool_id)
+        return None if found is None else int(found)
+
+    def apply(self, groups: Sequence[Group]) -> None:
+        """Writes the groups that the database does not have yet: all of them or, with an exception, none."""
+        if not groups:
+            return
+        connection = self.connection()
+        try:
+            with connection.begin():
+                self._write(connection, groups)
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def _write(self, connection: Connection, groups: Sequence[Group]) -> None:
+        own, now = _own_state(connection), self.clock.wall_ms()
+        batch = Batch(head_of(own.get(schema.AUDIT_HEAD)))
+        for group in groups:
+            key = schema.SPOOL + group.header.spool_id
+            if group.seq <= int(own.get(key, "0")):
+                continue
+            for record in group.records:
+                batch.add(record, group.header)
+            batch.set_state(schema.OWN, key, str(group.seq), now)
+        if batch.rows.get(schema.audit_log.name):
+            batch.set_state(schema.OWN, schema.AUDIT_HEAD, head_text(batch.head), now)
+        batch.write(connection)
+
+    def begin_run(self, header: Header) -> None:
+        """Registers the run, and that its spool is known from here on."""
+        connection = self.connection()
+        with connection.begin():
+            batch = Batch(head_of(None))
+            batch.rows[schema.runs.name] = [_run_row(header, None)]
+            if schema.SPOOL + header.spool_id not in _own_state(connection):
+                position = str(header.first_seq - 1)
+                batch.set_state(schema.OWN, schema.SPOOL + header.spool_id, position, header.opened_ms)
+            batch.write(connection)
+
+    def end_run(self, header: Header) -> None:
+        """The run ended in order, with everything written."""
+        connection = self.connection()
+        with connection.begin():
+            batch = Batch(head_of(None))
+            batch.rows[schema.runs.name] = [_run_row(header, self.clock.wall_ms())]
+            batch.write(connection)
+
+    def disconnect(self) -> None:
+        """Lets the connection go, whatever state it is in; the next call makes another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._drop(connection)
+
+    def forget(self) -> None:
+        """Never touches the connection again: a thread that was given up may still use it."""
+        self._connection = None
+
+    def close(self) -> None:
+        """Ends the connection and its engine."""
+        self.disconnect()
+        self.engine.dispose()
+
+    @staticmethod
+    def _drop(connection: Connection) -> None:
+        with suppress(SQLAlchemyError):  # a broken one cannot even be closed
+            connection.invalidate()
+        with suppress(SQLAlchemyError):
+            connection.close()
+
+
+def _run_row(header: Header, ended_ms: int | None) -> dict[str, object]:
+    return {
+        "account": header.account,
+        "run_id": header.run_id,
+        "config_hash": header.config_hash,
+        "started_ms": header.opened_ms,
+        "ended_ms": ended_ms,
+    }
+
+
+def _own_state(connection: Connection) -> Mapping[str, str]:
+    table = schema.system_state
+    rows = connection.execute(select(table.c.key, table.c.value).where(table.c.account == schema.OWN))
+    return {row.key: row.value for row in rows}

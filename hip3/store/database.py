@@ -1,0 +1,150 @@
+"""Where the database is, and connections to it: a SQLite file, or PostgreSQL by URL (STO-1).
+
+Connections to PostgreSQL have a deadline on everything, so that a server that no longer answers is an error and not a wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from hip3.store.errors import StoreDamaged, StoreMissing, StoreUnusable
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_MS = 5000
+"""Ours: how long a statement waits for another process's lock on the file before it is an error, and is tried again."""
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_MS = 10_000
+POSTGRES_OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={BUSY_TIMEOUT_MS} -c timezone=UTC"
+
+
+@frozen
+class Place:
+    """Where a store is: its database, and the folder of its spool on this machine."""
+
+    url: URL
+    spool: Path
+
+    @property
+    def file(self) -> Path | None:
+        """The database file; None for a server."""
+        return Path(self.url.database) if self.url.get_backend_name() == "sqlite" and self.url.database else None
+
+    @property
+    def name(self) -> str:
+        """For messages: the file, or the URL without a password."""
+        return str(self.file) if self.file is not None else self.url.render_as_string(hide_password=True)
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by whoever writes: beside the file, or in the spool's folder for a server."""
+        return Path(f"{self.file}.lock") if self.file is not None else Path(f"{self.spool}.lock")
+
+
+def place_of_file(path: Path) -> Place:
+    """A SQLite store; its spool lies beside it."""
+    return Place(URL.create("sqlite+pysqlite", database=str(path)), Path(f"{path}.spool"))
+
+
+def place_of_url(url: str, spool: Path) -> Place:
+    """A store at `postgresql://[user@]host[:port]/database`. Raises StoreUnusable for another kind of URL."""
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        parts = None
+    if parts is None or parts.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise StoreUnusable("store.url: expected postgresql://[user@]host[:port]/database, found something else")
+    return Place(parts.set(drivername="postgresql+psycopg"), spool)
+
+
+def open_engine(place: Place, *, writes: bool) -> Engine:
+    """Connections to the place. A reader's can change nothing. Nothing is connected yet."""
+    if place.file is not None:
+        return _sqlite(place.file, writes=writes)
+    mode = "off" if writes else "on"
+    engine = create_engine(
+        place.url,
+        pool_size=1,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": f"{POSTGRES_OPTIONS} -c default_transaction_read_only={mode}",
+            "application_name": "hip3",
+            "keepalives_idle": 5,
+            "tcp_user_timeout": STATEMENT_TIMEOUT_MS,
+        },
+    )
+    return engine if writes else engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+def _sqlite(file: Path, *, writes: bool) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(file)),
+        # One connection goes from worker thread to worker thread, one at a time.
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+
+    @event.listens_for(engine, "connect")
+    def _connected(raw: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        raw.isolation_level = None  # we say BEGIN ourselves, so that DDL is inside the transaction too
+        for pragma in ("foreign_keys = ON", *(_WRITER_PRAGMAS if writes else ("query_only = ON",))):
+            raw.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+_WRITER_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 1000")
+"""FULL: a segment of the spool is deleted once the database has its groups, so it must keep them over a power cut."""
+
+
+def open_reader(place: Place) -> Engine:
+    """For reading only. Raises StoreMissing where there is no store."""
+    if place.file is not None and not place.file.exists():
+        raise StoreMissing(f"{place.name}: there is no store; `hip3 run` makes one, or name another place in store.url")
+    return open_engine(place, writes=False)
+
+
+def connect(engine: Engine, place: Place) -> Connection:
+    """A connection. Raises StoreUnusable, or StoreDamaged for a file that is no database, with what the system said."""
+    try:
+        return engine.connect()
+    except (SQLAlchemyError, sqlite3.Error) as e:
+        cause = cause_of(e)
+        if "not a database" in cause or "malformed" in cause:
+            raise StoreDamaged(
+                f"{place.name}: {cause}; `hip3 store restore` puts a backup in its place, "
+                "`hip3 store rebuild` saves what is readable"
+            ) from e
+        raise StoreUnusable(f"{place.name}: cannot be opened: {cause}; {_remedy(place)}") from e
+
+
+def _remedy(place: Place) -> str:
+    if place.file is not None:
+        return "look at the rights and the space of its folder, or set another state folder"
+    return "is the server running, and may this user log in (pg_hba.conf, ~/.pgpass)?"
+
+
+def cause_of(error: BaseException) -> str:
+    """What the database said, in one line, without the statement and its values."""
+    original: Any = getattr(error, "orig", None) or error
+    return " ".join(str(original).split()) or type(original).__name__
+
+
+def is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def try_advisory_lock(connection: Connection, key: int) -> bool:
+    """PostgreSQL's lock of the session: held as long as this very connection lives."""
+    return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar())

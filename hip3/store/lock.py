@@ -1,0 +1,72 @@
+"""One writer for one store (LESSONS 35): a lock that the kernel, or the server, holds for the life of its owner.
+
+On one machine it is `flock` on a file that is never deleted: deleting it would let two processes hold two different files of
+the same name. On PostgreSQL the writer's own connection holds an advisory lock besides, so a write without the lock is not
+possible: where the connection is lost, both are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from attrs import define
+from sqlalchemy import Connection, text
+
+from hip3.store.database import is_postgres, try_advisory_lock
+from hip3.store.errors import StoreInUse, StoreUnusable
+
+ADVISORY_KEY = 0x68697033  # "hip3" in ASCII
+_HOLDER = text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = :key AND classid = 0 AND granted LIMIT 1")
+
+
+@define
+class StoreLock:
+    """The lock of a store on this machine."""
+
+    path: Path
+    _fd: int
+
+    @property
+    def is_held(self) -> bool:
+        return self._fd >= 0
+
+    def release(self) -> None:
+        """Lets another process have it; the file stays. A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def take_lock(path: Path, pid: int) -> StoreLock:
+    """Takes the lock. Raises StoreInUse, with the process that holds it, and StoreUnusable."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise StoreUnusable(f"{path}: {e.strerror or e}; the folder of the store must be writable") from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise StoreInUse(
+            f"{path}: process {holder} writes to this store; stop it first, or give each bot a state folder of its own"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{pid}\n".encode())
+    return StoreLock(path, fd)
+
+
+def hold_server_lock(connection: Connection, place: str) -> None:
+    """On PostgreSQL: the lock of this connection's session. Raises StoreInUse. A file needs no second one."""
+    if not is_postgres(connection):
+        return
+    with connection.begin():
+        if not try_advisory_lock(connection, ADVISORY_KEY):
+            holder = connection.execute(_HOLDER, {"key": ADVISORY_KEY}).scalar()
+            raise StoreInUse(
+                f"{place}: session {holder or 'unknown'} of the server writes to this store; "
+                "stop the bot behind it first, or give each bot a database of its own"
+            )

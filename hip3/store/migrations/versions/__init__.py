@@ -1,0 +1,1 @@
+"""One file a version: vNNNN_what_it_brings.py."""

@@ -1,0 +1,281 @@
+"""Typed reads of a store, while a bot writes to it or when none runs. Reads change nothing and need no lock.
+
+While a bot runs, the newest records may still be in its spool, some 20 ms; after a kill they are there until the next start
+applies them. `behind` says how many groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import attrs
+from attrs import define, field, frozen
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from hip3.core.records import (
+    FillRecord,
+    FollowUpRecord,
+    IncidentRecord,
+    IntentRecord,
+    ResultRecord,
+    SignalRecord,
+    TradeRecord,
+)
+from hip3.store import schema
+from hip3.store.audit import ChainHead, Verdict, head_of, verify
+from hip3.store.database import Place, cause_of, connect, open_reader
+from hip3.store.encoding import mapping_of
+from hip3.store.errors import StoreUnusable
+from hip3.store.segments import read_spool
+from hip3.store.versions import check_version, program_versions
+
+T = TypeVar("T")
+FOREVER_MS = (1 << 63) - 1
+
+
+@frozen
+class OrderRow:
+    """An order: each of its sendings, and the last that was recorded of it; None where nothing was."""
+
+    intents: tuple[IntentRecord, ...]
+    result: ResultRecord | None
+    run_id: str
+
+
+@frozen
+class RunRow:
+    """One run of the bot; `ended_ms` is None where it did not end in order."""
+
+    account: str
+    run_id: str
+    config_hash: str
+    started_ms: int
+    ended_ms: int | None
+
+
+@frozen
+class AuditRow:
+    """One row of the audit log."""
+
+    seq: int
+    account: str
+    run_id: str
+    config_hash: str
+    timestamp_ms: int
+    category: str
+    entity_id: str
+    from_state: str
+    to_state: str
+    reason_code: str
+    reason_message: str
+    event_id: str
+    metadata: Mapping[str, object]
+    prev_hash: str
+    hash: str
+
+
+def record_of(cls: type[T], row: RowMapping) -> T:
+    """A record from the columns that are named like its fields; mappings from their JSON."""
+    values = {a.name: row[a.name] for a in attrs.fields(cast(Any, cls))}
+    for name in ("inputs", "trail", "evidence", "metadata"):
+        if name in values:
+            values[name] = mapping_of(values[name])
+    return cls(**values)
+
+
+@define
+class Repository:
+    """Reads one store. Every method may raise StoreMissing, StoreUnusable, StoreDamaged or SchemaVersionMismatch."""
+
+    place: Place
+    _engine: Engine | None = field(default=None, init=False)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """One read transaction: what is read together belongs together."""
+        if self._engine is None:
+            engine = open_reader(self.place)
+            try:
+                with connect(engine, self.place) as connection:
+                    check_version(connection, program_versions(), self.place.name)
+            except BaseException:
+                engine.dispose()
+                raise
+            self._engine = engine
+        try:
+            with connect(self._engine, self.place) as connection, connection.begin():
+                yield connection
+        except SQLAlchemyError as e:
+            raise StoreUnusable(f"{self.place.name}: cannot be read: {cause_of(e)}") from e
+
+    def close(self) -> None:
+        """Lets the connection go; a later read makes another."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _records(self, cls: type[T], query: Select[Any]) -> list[T]:
+        with self._reading() as connection:
+            return [record_of(cls, row) for row in connection.execute(query).mappings()]
+
+    # ---- what a run goes on from
+
+    def state(self, account: str) -> dict[str, str]:
+        """The values that the runs of the account kept, by key."""
+        table = schema.system_state
+        with self._reading() as connection:
+            rows = connection.execute(select(table.c.key, table.c.value).where(table.c.account == account))
+            return {row.key: row.value for row in rows}
+
+    def unfinished_orders(self, account: str) -> list[OrderRow]:
+        """Orders without a terminal result, the oldest first: what became of them must be asked of the venue."""
+        table = schema.order_intents
+        query = select(table).where(table.c.account == account, table.c.settled_ms.is_(None))
+        with self._reading() as connection:
+            found: dict[str, list[tuple[IntentRecord, str]]] = {}
+            for row in connection.execute(query.order_by(table.c.created_ms, table.c.nonce)).mappings():
+                found.setdefault(row["cloid"], []).append((record_of(IntentRecord, row), row["run_id"]))
+            return [
+                OrderRow(tuple(i for i, _ in sent), _last_result(connection, account, cloid), sent[-1][1])
+                for cloid, sent in found.items()
+            ]
+
+    def order(self, account: str, cloid: str) -> OrderRow | None:
+        """One order, finished or not."""
+        table = schema.order_intents
+        query = select(table).where(table.c.account == account, table.c.cloid == cloid).order_by(table.c.nonce)
+        with self._reading() as connection:
+            rows = connection.execute(query).mappings().all()
+            if not rows:
+                return None
+            intents = tuple(record_of(IntentRecord, row) for row in rows)
+            return OrderRow(intents, _last_result(connection, account, cloid), rows[-1]["run_id"])
+
+    def results(self, account: str, cloid: str) -> list[ResultRecord]:
+        """Everything that was recorded of an order, in order."""
+        table = schema.order_results
+        query = select(table).where(table.c.account == account, table.c.cloid == cloid)
+        return self._records(ResultRecord, query.order_by(table.c.id))
+
+    def fills(self, account: str, since_ms: int = 0, until_ms: int = FOREVER_MS) -> list[FillRecord]:
+        """Fills from `since_ms` to before `until_ms`, by time."""
+        table = schema.fills
+        query = _span(table, account, "time_ms", since_ms, until_ms)
+        return self._records(FillRecord, query.order_by(table.c.time_ms, table.c.coin, table.c.tid))
+
+    def processed(self, account: str, since_ms: int = 0) -> set[str]:
+        """Keys of the venue's events from `since_ms` on whose effects are in the store."""
+        table = schema.processed_events
+        query = select(table.c.event_key).where(table.c.account == account, table.c.time_ms >= since_ms)
+        with self._reading() as connection:
+            return set(connection.execute(query).scalars())
+
+    def incidents(self, account: str, *, open_only: bool = False) -> list[IncidentRecord]:
+        """Incidents, the oldest first."""
+        table = schema.incidents
+        query = select(table).where(table.c.account == account).order_by(table.c.opened_ms)
+        return self._records(IncidentRecord, query.where(table.c.closed_ms.is_(None)) if open_only else query)
+
+    def last_run(self, account: str, other_than: str = "") -> RunRow | None:
+        """The run of the account that began last; a run that is under way asks for one other than itself."""
+        table = schema.runs
+        query = select(table).where(table.c.account == account, table.c.run_id != other_than)
+        with self._reading() as connection:
+            row = connection.execute(query.order_by(table.c.started_ms.desc()).limit(1)).mappings().first()
+            return None if row is None else record_of(RunRow, row)
+
+    def accounts(self) -> list[str]:
+        """Accounts that ever ran here."""
+        with self._reading() as connection:
+            return sorted(connection.execute(select(schema.runs.c.account).distinct()).scalars())
+
+    # ---- what a report tells of
+
+    def trades(self, account: str, since_ms: int = 0, until_ms: int = FOREVER_MS) -> list[TradeRecord]:
+        """Trades that ended from `since_ms` to before `until_ms`, in that order."""
+        table = schema.trades
+        query = _span(table, account, "exit_ms", since_ms, until_ms)
+        return self._records(TradeRecord, query.order_by(table.c.exit_ms, table.c.id))
+
+    def signals(self, account: str, since_ms: int = 0, until_ms: int = FOREVER_MS) -> list[SignalRecord]:
+        """Signals that were detected from `since_ms` to before `until_ms`, in that order."""
+        table = schema.signals
+        query = _span(table, account, "detected_ms", since_ms, until_ms)
+        return self._records(SignalRecord, query.order_by(table.c.detected_ms, table.c.signal_id))
+
+    def signal(self, account: str, signal_id: str) -> SignalRecord | None:
+        """One signal."""
+        table = schema.signals
+        found = self._records(SignalRecord, select(table).where(table.c.account == account, table.c.signal_id == signal_id))
+        return found[0] if found else None
+
+    def follow_ups(self, account: str, since_ms: int = 0, until_ms: int = FOREVER_MS) -> list[FollowUpRecord]:
+        """Follow-ups that were measured from `since_ms` to before `until_ms`, in that order."""
+        table = schema.follow_ups
+        query = _span(table, account, "at_ms", since_ms, until_ms)
+        return self._records(FollowUpRecord, query.order_by(table.c.at_ms, table.c.signal_id, table.c.after_ms))
+
+    # ---- the audit log
+
+    def audit(
+        self, *, after_seq: int = 0, limit: int | None = None, category: str | None = None, entity_id: str | None = None
+    ) -> list[AuditRow]:
+        """Rows after number `after_seq`, in order; with `limit` the first so many of them."""
+        return self._records(AuditRow, _audit_query(after_seq, category, entity_id).limit(limit))
+
+    def audit_tail(self, count: int, category: str | None = None) -> list[AuditRow]:
+        """The last rows, the newest last."""
+        table = schema.audit_log
+        query = _audit_query(0, category, None).order_by(None).order_by(table.c.seq.desc()).limit(count)
+        return self._records(AuditRow, query)[::-1]
+
+    def audit_head(self) -> ChainHead:
+        """Number and hash of the last row; no row is looked at."""
+        return head_of(self.state(schema.OWN).get(schema.AUDIT_HEAD))
+
+    def verify_audit(self) -> Verdict:
+        """Checks the whole chain."""
+        with self._reading() as connection:
+            return verify(connection)
+
+    # ---- the store itself
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each table; looks at all of them."""
+        with self._reading() as connection:
+            return {
+                name: int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+                for name, table in schema.METADATA.tables.items()
+            }
+
+    def behind(self) -> int:
+        """Groups in the spool that the database does not have yet. Raises OSError."""
+        segments = read_spool(self.place.spool)
+        heads = [s.header for s in segments if s.header is not None]
+        if not heads:
+            return 0
+        applied = int(self.state(schema.OWN).get(schema.SPOOL + heads[-1].spool_id, "0"))
+        return sum(group.seq > applied for segment in segments for group in segment.groups)
+
+
+def _last_result(connection: Connection, account: str, cloid: str) -> ResultRecord | None:
+    table = schema.order_results
+    query = select(table).where(table.c.account == account, table.c.cloid == cloid).order_by(table.c.id.desc()).limit(1)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else record_of(ResultRecord, row)
+
+
+def _span(table: Table, account: str, column: str, since_ms: int, until_ms: int) -> Select[Any]:
+    at = table.c[column]
+    return select(table).where(table.c.account == account, at >= since_ms, at < until_ms)
+
+
+def _audit_query(after_seq: int, category: str | None, entity_id: str | None) -> Select[Any]:
+    table = schema.audit_log
+    query = select(table).where(table.c.seq > after_seq).order_by(table.c.seq)
+    if category is not None:
+        query = query.where(table.c.category == category)
+    return query if entity_id is None else query.where(table.c.entity_id == entity_id)
