@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import attrs
 from attrs import define, field, frozen
 from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from hip3.core.records import (
     FillRecord,
@@ -108,7 +108,7 @@ class Repository:
         try:
             with connect(self._engine, self.place) as connection, connection.begin():
                 yield connection
-        except SQLAlchemyError as e:
+        except DBAPIError as e:
             raise StoreUnusable(f"{self.place.name}: cannot be read: {cause_of(e)}") from e
 
     def close(self) -> None:

@@ -104,6 +104,8 @@ order_intents = Table(
     _text("signal_id", null=True),
     _int("expires_after_ms", null=True),
     _money("trigger_px", null=True),
+    _money("edge_bps", null=True),
+    _money("reference_px", null=True),
     _int("settled_ms", null=True),
 )
 """`settled_ms` is null until a result was terminal: what a start has to ask the venue about is one short look-up."""

@@ -58,6 +58,8 @@ def _orders() -> None:
         sa.Column("signal_id", sa.Text, nullable=True),
         sa.Column("expires_after_ms", sa.BigInteger, nullable=True),
         sa.Column("trigger_px", sa.Text, nullable=True),
+        sa.Column("edge_bps", sa.Text, nullable=True),
+        sa.Column("reference_px", sa.Text, nullable=True),
         sa.Column("settled_ms", sa.BigInteger, nullable=True),
         sa.PrimaryKeyConstraint("account", "cloid", "nonce"),
     )
