@@ -9,6 +9,7 @@ first one.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import trio
 from attrs import define, evolve, field, frozen
@@ -23,7 +24,8 @@ from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.order import OrderState
 from hip3.fsm.ready import Condition
 from hip3.fsm.safety import SafetyMode
-from hip3.io.flatten import FlatCertificate, Flattener, FlattenTarget
+from hip3.io.certificate import FlatCertificate
+from hip3.io.flatten import Flattener, FlattenTarget
 from hip3.ops.exit_config import exit_config
 from hip3.ops.stop import Stop
 from hip3.tasks.halt import HaltTask
@@ -58,6 +60,8 @@ class App:
 
     bot: Bot
     stop: Stop
+    keep_certificate: Callable[[FlatCertificate], str | None] = lambda _certificate: None
+    """Puts a certificate where it outlives the process; returns why it could not. Never raises."""
     progress: list[tuple[int, str, str]] = field(factory=list)
     """Steps of the way out for the display: wall ms, word, sentence."""
     certificate: FlatCertificate | None = None
@@ -219,13 +223,13 @@ class App:
             assert certificate is not None
             return certificate
         self._say("gave_up", "a second signal: flattening is given up; asking the venue what is left")
-        return await self._flattener().look(self._target(), LAST_LOOK_S)
+        return self._kept(await self._flattener().look(self._target(), LAST_LOOK_S))
 
     async def _look_after_failure(self) -> None:
         """The flatten itself broke: asks what is left, so that it is listed. Never raises; flat it is only if flattened."""
         try:
             seen = await self._flattener().look(self._target(), LAST_LOOK_S)
-            self.certificate = evolve(seen, flat=False)
+            self.certificate = self._kept(evolve(seen, flat=False))
         except Exception as e:
             self._failed(e)
 
@@ -254,11 +258,19 @@ class App:
         for position in self.bot.ledger.held():
             position.exit_reason = reason.value
         if not self.bot.run_mode.sends:
-            return await self._flattener().look(self._target(), LAST_LOOK_S)  # what is there was not put there by this run
-        certificate = await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s)
+            # What is there was not put there by this run.
+            return self._kept(await self._flattener().look(self._target(), LAST_LOOK_S))
+        certificate = self._kept(await self._flattener().run(self._target(), self.bot.settings.shutdown.flatten_deadline_s))
         if self.bot.trader is not None and not self._leaving:
             self.bot.halt_flatten = HaltFlatten(incident, certificate)
             self.bot.trader.reconcile.read_soon()  # the books hear of it although frames may have been lost
+        return certificate
+
+    def _kept(self, certificate: FlatCertificate) -> FlatCertificate:
+        """The certificate, once it was put away for the operator (STOP-2)."""
+        why_not = self.keep_certificate(certificate)
+        if why_not is not None:
+            self.bot.note("error", "certificate_not_kept", why=why_not)
         return certificate
 
     def _flattener(self) -> Flattener:
@@ -279,9 +291,9 @@ class App:
         assert bot.trader is not None
         return FlattenTarget(
             user=bot.trader.account.user,
-            dexes=bot.venue.dexes,
             specs={coin: market.spec for coin, market in bot.markets.items()},  # as last read, should an id have moved
-            quiet_after_ms=self._quiet_after_ms(),
+            quiet_after_ms=self._quiet_after_ms,
+            reason=f"stop: {self.stop.reason}" if self._leaving else f"HALT: {_halt_codes(bot)}",
         )
 
     def _quiet_after_ms(self) -> int:
@@ -311,6 +323,10 @@ class App:
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
+
+
+def _halt_codes(bot: Bot) -> str:
+    return ", ".join(c.code.value for c in bot.safety.causes if c.severity is Severity.HALT)
 
 
 async def stop_after(seconds: float | None, stop: Stop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
@@ -26,8 +27,10 @@ def exchange(
     *,
     port: Annotated[int, Parameter(help="On 127.0.0.1; 0 takes a free one.")] = 3001,
     seed: Annotated[int, Parameter(help="Of the synthetic market.")] = 1,
-    fund: Annotated[tuple[str, ...], Parameter(help="ADDRESS=USD on dex xyz; may be repeated.")] = (),
-    agent: Annotated[tuple[str, ...], Parameter(help="ACCOUNT=AGENT: an approved API wallet; may be repeated.")] = (),
+    fund: Annotated[tuple[str, ...], Parameter(help="ADDRESS=USD, or ADDRESS=USD@DEX; else dex xyz. Repeatable.")] = (),
+    agent: Annotated[
+        tuple[str, ...], Parameter(help="ACCOUNT=AGENT or ACCOUNT=AGENT=NAME: an approved API wallet. Repeatable.")
+    ] = (),
     latency_ms: Annotated[int, Parameter(help="From send to the mempool.")] = ExchangeConfig().latency_ms,
 ) -> int:
     """Serve the simulated exchange until Ctrl+C.
@@ -36,17 +39,17 @@ def exchange(
     """
     try:
         funds = [_pair(text, "--fund") for text in fund]
-        agents = [_pair(text, "--agent") for text in agent]
-        amounts = [(address, _usd(usd)) for address, usd in funds]
+        agents = _agents(agent)
+        amounts = [(address, *_deposit(text)) for address, text in funds]
     except ValueError as e:
         print(f"hip3 exchange: {e}", file=sys.stderr)
         return EXIT_CONFIGURATION
     made = Exchange(SyntheticSource(SyntheticConfig(seed=seed)), SystemClock(), ExchangeConfig(latency_ms=latency_ms))
     try:
-        for address, usd in amounts:
-            made.fund(address, "xyz", usd)
-        for account, signer in agents:
-            made.approve_agent(account, signer, SystemClock().wall_ms() + AGENT_LIFE_MS, "hip3")
+        for address, usd, dex in amounts:
+            made.fund(address, dex, usd)
+        for account, signer, name in agents:
+            made.approve_agent(account, signer, SystemClock().wall_ms() + AGENT_LIFE_MS, name)
         trio.run(_serve, made, port)
     except* (PortBusy, NotLoopback) as group:
         print(f"hip3 exchange: {first_leaf(group)}", file=sys.stderr)
@@ -66,14 +69,27 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return left, right
 
 
-def _usd(text: str) -> Decimal:
+def _agents(texts: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Account, agent and name of each. Names differ, for an agent replaces the one of its name (PROTOCOL 4.3)."""
+    found: list[tuple[str, str, str]] = []
+    for text in texts:
+        account, rest = _pair(text, "--agent")
+        signer, _, name = rest.partition("=")
+        earlier = sum(1 for other, _, _ in found if other.lower() == account.lower())
+        found.append((account, signer, name or ("hip3" if not earlier else f"hip3-{earlier + 1}")))
+    return found
+
+
+def _deposit(text: str) -> tuple[Decimal, str]:
+    """An amount above 0 and its dex; `main` is the venue's own."""
+    amount, at, dex = text.partition("@")
     try:
-        usd = Decimal(text)
+        usd = Decimal(amount)
     except InvalidOperation:
-        raise ValueError(f"--fund: {text!r} is no amount of USD") from None
+        raise ValueError(f"--fund: {amount!r} is no amount of USD") from None
     if not (usd.is_finite() and usd > 0):
-        raise ValueError(f"--fund: {text} USD: expected an amount above 0")
-    return usd
+        raise ValueError(f"--fund: {amount} USD: expected an amount above 0")
+    return usd, ("" if dex == "main" else dex) if at else "xyz"
 
 
 async def _serve(made: Exchange, port: int) -> None:

@@ -64,7 +64,7 @@ def keys_address(
     Example: hip3 keys address --config config/testnet.toml
     """
     try:
-        named = _named(env_var, file, keystore, passphrase_env, config)
+        named = named_source(env_var, file, keystore, passphrase_env, config)
         if named is None:
             key = _configured_key(config)
         else:
@@ -95,8 +95,8 @@ def _configured_key(config: Path | None) -> TradingKey:
     return key
 
 
-def _named(
-    env_var: str | None, file: Path | None, keystore: Path | None, passphrase_env: str, config: Path | None
+def named_source(
+    env_var: str | None, file: Path | None, keystore: Path | None, passphrase_env: str, config: Path | None = None
 ) -> KeySource | None:
     """The place given by options, None where it is the configuration's. Raises KeySourceError for more than one."""
     if sum(each is not None for each in (env_var, file, keystore, config)) > 1:

@@ -12,6 +12,7 @@ from hip3.cli import (
     config_cmd,
     exchange_cmd,
     explain_cmd,
+    flatten_cmd,
     fsm_cmd,
     keys_cmd,
     market_cmd,
@@ -41,6 +42,7 @@ def make_app() -> App:
     )
     app.command(run_cmd.run, name="run")
     app.command(status_cmd.status, name="status")
+    app.command(flatten_cmd.flatten, name="flatten")
     app.command(explain_cmd.explain, name="explain")
     app.command(report_cmd.report, name="report")
     app.command(market_cmd.replay, name="replay")

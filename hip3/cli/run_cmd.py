@@ -35,6 +35,7 @@ from hip3.io.clock import SystemClock
 from hip3.io.dial import dialer
 from hip3.io.keys import KeySourceError, check_address, load_trading_key
 from hip3.ops.boot import PreflightRefused
+from hip3.ops.certificates import keep_in
 from hip3.ops.commands import Operator
 from hip3.ops.control_server import open_control_socket
 from hip3.ops.journal_file import LogFile, LogUnwritable, open_run_journal, state_dir
@@ -174,6 +175,7 @@ async def _session(
     def show(app: App) -> None:
         nonlocal display
         settle_garbage_collector()
+        app.keep_certificate = keep_in(state_dir(os.environ), os.getpid())
         reader.count_filters(app.bot.detector.rejected)
         app.bot.note("info", "run_started", run=f"{app.bot.run_id:x}", process=os.getpid(), version=hip3.__version__)
         _serve_status(process, app.bot, reader, loaded.hash)

@@ -26,6 +26,7 @@ from hip3.cli.words import (
 from hip3.core import units
 from hip3.core.errors import first_leaf
 from hip3.core.trades import Trade
+from hip3.ops.certificates import certificate_body
 
 TRADES_SHOWN = 20
 COLUMNS = 80
@@ -197,12 +198,7 @@ def _certificate(bot: Bot, outcome: Outcome) -> list[str]:
     lines = [
         f"{head} certificate of {clock_text(c.started_ms)} to {clock_text(c.finished_ms)} UTC, the venue's own answers:"
     ]
-    lines += [f"  asked {clock_text(a.at_ms)}  dex {a.dex or 'main'}, {a.what}: {a.answer}" for a in c.asked]
-    lines += [f"  cancelled  {text}" for text in c.cancelled] or ["  cancelled  nothing"]
-    lines += [f"  closed     {text}" for text in c.closed] or ["  closed     nothing"]
-    lines += [f"  problem    {text}" for text in c.problems]
-    lines += [f"  left       {text}" for text in c.residual] or ["  left       nothing"]
-    return lines
+    return lines + certificate_body(c, clock_text)
 
 
 # ---- for machines

@@ -67,6 +67,8 @@ class OrderUpdate:
     status: str
     status_time_ms: int
     reduce_only: bool = False
+    is_trigger: bool = False
+    """Waits for its trigger price. Frames never say so, `frontendOpenOrders` does."""
 
 
 @frozen

@@ -1,8 +1,13 @@
 """One flatten (DESIGN 3): cancel everything that the venue lists, verify, close what it lists, verify, certify.
 
-Shutdown, HALT and the operator's tool call this same procedure. It talks over REST with a client of its own, so it works
-when the WebSocket is dead, and it looks at nothing but the venue's answers: orders and positions of anyone on the account
-are included, every dex is asked, and a failed question is never "flat". It never raises; what it could not do is residue.
+Shutdown, HALT, `hip3 flatten` and `hip3 watchdog` call this same procedure. It talks over REST with a client of its own, so
+it works when the WebSocket is dead, and it looks at nothing but the venue's answers: orders and positions of anyone on the
+account are included, every dex is asked, and a failed question is never "flat". It never raises; what it could not do is
+residue.
+
+Stops that protect (reduce-only triggers) are cancelled last, when the venue shows no position for them. They cannot open
+anything, and where every close fails they are what is left to end the loss; both being reduce-only, a stop that fires
+beside a close ends at zero as well.
 """
 
 from __future__ import annotations
@@ -13,69 +18,39 @@ from decimal import Decimal
 import trio
 from attrs import define, field, frozen
 
+from hip3.core import units
+from hip3.core.budget import TRICKLE_MS
 from hip3.core.clock import Clock
-from hip3.core.events import AccountState, OrderUpdate, Position
+from hip3.core.events import OrderUpdate, Position
 from hip3.core.exits import ExitConfig, closing_price
 from hip3.core.ids import CloidFactory, MarketSpec, OrderSide, TimeInForce
 from hip3.core.orders import CancelIntent, OrderIntent, OutcomeKind
+from hip3.io.certificate import FlatCertificate, Sent
 from hip3.io.rest import QueryFailed, Venue
-from hip3.venue.hyperliquid import actions, info
-from hip3.venue.hyperliquid.errors import MetadataError, WireError
-from hip3.venue.hyperliquid.metadata import resolve_markets
+from hip3.io.survey import Survey, is_protection, order_text
+from hip3.venue.hyperliquid import actions
+from hip3.venue.hyperliquid.errors import excerpt
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.outcomes import read_cancel_outcomes, read_order_outcomes
-from hip3.venue.hyperliquid.parse import parse_account_state, parse_book, parse_open_orders
+from hip3.venue.hyperliquid.refusals import RefusalReason, classify_error
 from hip3.venue.hyperliquid.signing import Signer
 
 RETRY_FIRST_S = 0.25
 """Between rounds; a block and its answer take about 0.3 s (PROTOCOL 7.2). Doubled after the second."""
 RETRY_MOST_S = 1.5
-"""A round asks for a weight of 22 and more: at this pace 750 a minute, of the 1200 that this IP has (PROTOCOL 3)."""
+QUICK_ROUNDS = 4
+"""Rounds that go as fast as the answers come: an ordinary flatten needs three."""
+WEIGHT_PER_S = 12.5
+"""Of the questions of later rounds: 750 a minute, of the 1200 that this IP has (PROTOCOL 3)."""
+PACED_MOST_S = 8.0
 ITEMS_PER_ACTION = 50  # BAT-1
+QUIET_LOOK_S = 0.1
+"""How often it is asked whether an order in doubt is settled; a look at memory."""
+MOST_PROBLEMS = 200
+"""Different problems that a certificate keeps; the newest is always the last."""
 
 Progress = Callable[[str, str], None]
 """Told what is being done: a word (`cancel`, `close`, `verify`, `wait`, `retry`) and a sentence."""
-
-
-@frozen
-class Asked:
-    """One question of the certificate: what was asked of which dex, when (wall ms), and what the venue said."""
-
-    dex: str
-    what: str
-    at_ms: int
-    answer: str
-
-
-@frozen
-class FlatCertificate:
-    """What was asked, done and left. `flat` is True only where the venue's last answers, of every dex, list nothing."""
-
-    flat: bool
-    started_ms: int
-    finished_ms: int
-    asked: tuple[Asked, ...]
-    cancelled: tuple[str, ...]
-    closed: tuple[str, ...]
-    orders_sent: int
-    """Closing orders sent, answered or not."""
-    residual: tuple[str, ...]
-    """What is left, one sentence each; "not known" entries included."""
-    problems: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """For machines; `asked` holds the verifying answers only, the newest of each question."""
-        return {
-            "flat": self.flat,
-            "started_ms": self.started_ms,
-            "finished_ms": self.finished_ms,
-            "asked": [{"dex": a.dex or "main", "what": a.what, "at_ms": a.at_ms, "answer": a.answer} for a in self.asked],
-            "cancelled": list(self.cancelled),
-            "closed": list(self.closed),
-            "orders_sent": self.orders_sent,
-            "residual": list(self.residual),
-            "problems": list(self.problems),
-        }
 
 
 @frozen
@@ -83,66 +58,127 @@ class FlattenTarget:
     """Whose exposure ends: the account (never the agent), the dexes to ask, and the markets known beforehand."""
 
     user: str
-    dexes: Sequence[str]
-    specs: Mapping[str, MarketSpec]
-    quiet_after_ms: int = 0
-    """No verdict before this wall time: until then an order in doubt may still be admitted."""
+    dexes: Sequence[str] | None = None
+    """Only these; None is every dex that the venue lists, the main one included."""
+    specs: Mapping[str, MarketSpec] = field(factory=dict)
+    quiet_after_ms: Callable[[], int] = lambda: 0
+    """No verdict before this wall time: until then an order in doubt may still be admitted. Asked again and again, for a
+    fence or an answer may settle it earlier."""
+    reason: str = "flatten"
+    """Why, for the certificate."""
+
+
+@define
+class _Slots:
+    """When the next action may go, by kind, once the venue has said that the budget for it is used up (PROTOCOL 8).
+
+    Cancels have the larger allowance: where it is used up, the other one is as well, and both share one action in
+    `TRICKLE_MS`.
+    """
+
+    _next_ms: dict[str, int] = field(factory=dict)
+
+    def refused(self, kind: str, now_ms: int) -> None:
+        self._next_ms[kind] = now_ms + TRICKLE_MS
+        if kind == "cancel":
+            self._next_ms["order"] = now_ms + TRICKLE_MS
+
+    def accepted(self, kind: str, now_ms: int) -> None:
+        if kind in self._next_ms:
+            self._next_ms = dict.fromkeys(self._next_ms, now_ms + TRICKLE_MS)
+
+    def wait_ms(self, kind: str, now_ms: int) -> int:
+        return max(0, self._next_ms.get(kind, 0) - now_ms)
+
+    @property
+    def is_shared(self) -> bool:
+        return "cancel" in self._next_ms
 
 
 @define
 class Flattener:
+    """One flatten of one account; made anew for each."""
+
     rest: Venue
-    signer: Signer
+    signer: Signer | None
+    """None can only look."""
     nonces: NonceSource
     cloids: CloidFactory
     exits: ExitConfig
     clock: Clock
     progress: Progress
-    _asked: dict[tuple[str, str], Asked] = field(factory=dict, init=False)
+    _sent: list[Sent] = field(factory=list, init=False)
     _cancelled: list[str] = field(factory=list, init=False)
     _closed: list[str] = field(factory=list, init=False)
-    _problems: list[str] = field(factory=list, init=False)
+    _problems: dict[str, None] = field(factory=dict, init=False)
     _attempts: dict[str, int] = field(factory=dict, init=False)
+    _too_far: set[str] = field(factory=set, init=False)
+    """Coins whose last close was refused as too far from the oracle."""
+    _slots: _Slots = field(factory=_Slots, init=False)
+    _held_ms: int = field(default=0, init=False)
+    """How long what could not go in this round has to wait for its slot."""
+    _acted: bool = field(default=False, init=False)
+    """Something went out in this round."""
     _insists: bool = field(default=False, init=False)
     """A round has ended with orders listed, or not known; closing waits for them no longer."""
-    _specs: dict[str, MarketSpec] = field(factory=dict, init=False)
-    _orders: dict[str, tuple[OrderUpdate, ...] | None] = field(factory=dict, init=False)
-    _positions: dict[str, tuple[Position, ...] | None] = field(factory=dict, init=False)
+    _waits: bool = field(default=False, init=False)
+    """Everything was clean but for an order in doubt."""
 
     async def run(self, target: FlattenTarget, deadline_s: float) -> FlatCertificate:
         """Works until the venue shows nothing or `deadline_s` have passed. Never raises but for cancellation."""
-        started = self.clock.wall_ms()
-        self._specs.update(target.specs)
-        self._orders = dict.fromkeys(target.dexes)
-        self._positions = dict.fromkeys(target.dexes)
+        started, survey = self.clock.wall_ms(), self._survey(target)
         with trio.move_on_after(deadline_s) as scope:
-            rounds = 0
-            while not await self._round(target):
+            rounds, answered = 0, True
+            while True:
+                began, before = trio.current_time(), (survey.weight, survey.answers)
+                if (answered or await survey.is_there()) and await self._round(survey, target):
+                    break
+                answered = survey.answers > before[1]
                 rounds += 1
-                await trio.sleep(min(RETRY_FIRST_S * 2 ** max(0, rounds - 2), RETRY_MOST_S))
+                survey.is_patient = rounds >= QUICK_ROUNDS
+                await trio.sleep(self._pause_s(rounds, survey.weight - before[0], trio.current_time() - began))
         if scope.cancelled_caught:
             self._problem(f"not verified flat within {deadline_s:g} s")
-        return self.certificate(target, started, complete=not scope.cancelled_caught)
+        return self._certificate(survey, target, started, complete=not scope.cancelled_caught)
 
     async def look(self, target: FlattenTarget, deadline_s: float) -> FlatCertificate:
-        """Only asks; cancels and closes nothing."""
-        started = self.clock.wall_ms()
-        self._orders = dict.fromkeys(target.dexes)
-        self._positions = dict.fromkeys(target.dexes)
+        """Only asks, until every dex has answered or the time is over; cancels and closes nothing."""
+        started, survey = self.clock.wall_ms(), self._survey(target)
         with trio.move_on_after(deadline_s) as scope:
-            for dex in target.dexes:
-                await self._read_orders(target.user, dex)
-                await self._read_positions(target.user, dex)
-        return self.certificate(target, started, complete=not scope.cancelled_caught)
+            while True:
+                await survey.read(whatever_rests=True)
+                if survey.is_complete and None not in (*survey.orders.values(), *survey.positions.values()):
+                    break
+                await trio.sleep(RETRY_FIRST_S)
+        return self._certificate(survey, target, started, complete=not scope.cancelled_caught)
 
-    def certificate(self, target: FlattenTarget, started_ms: int, *, complete: bool) -> FlatCertificate:
-        """What is known now, in the form in which it is shown and kept."""
-        residual = list(self._residual(target))
+    def _survey(self, target: FlattenTarget) -> Survey:
+        survey = Survey(
+            self.rest, target.user, self.clock, self._problem, dict(target.specs), every_dex=target.dexes is None
+        )
+        # Those known beforehand are asked while the list of the others is still on its way.
+        survey.add_dexes(*(target.dexes if target.dexes is not None else ("", *_dexes_of(target))))
+        return survey
+
+    def _pause_s(self, rounds: int, weight: int, took_s: float) -> float:
+        pause = min(RETRY_FIRST_S * (1 << min(10, max(0, rounds - 2))), RETRY_MOST_S)
+        if rounds >= QUICK_ROUNDS:
+            pause = max(pause, min(weight / WEIGHT_PER_S - took_s, PACED_MOST_S))
+        return pause if self._acted else max(pause, self._held_ms / 1000)
+
+    def _certificate(self, survey: Survey, target: FlattenTarget, started_ms: int, *, complete: bool) -> FlatCertificate:
+        residual = survey.residual()
+        wait_ms = target.quiet_after_ms() - self.clock.wall_ms()
+        if wait_ms > 0:
+            residual.append(f"an order in doubt: it may still be admitted for another {wait_ms} ms")
         return FlatCertificate(
+            account=target.user,
+            reason=target.reason,
             flat=complete and not residual,
             started_ms=started_ms,
             finished_ms=self.clock.wall_ms(),
-            asked=tuple(self._asked.values()),
+            asked=tuple(survey.asked.values()),
+            sent=tuple(self._sent),
             cancelled=tuple(self._cancelled),
             closed=tuple(self._closed),
             orders_sent=sum(self._attempts.values()),
@@ -150,99 +186,109 @@ class Flattener:
             problems=tuple(self._problems),
         )
 
-    def _residual(self, target: FlattenTarget) -> list[str]:
-        left: list[str] = []
-        for dex in target.dexes:
-            name = dex or "main"
-            orders, positions = self._orders.get(dex), self._positions.get(dex)
-            left += [f"open orders of dex {name}: not known"] if orders is None else [_order_text(o) for o in orders]
-            left += [f"positions of dex {name}: not known"] if positions is None else [_position_text(p) for p in positions]
-        wait_ms = target.quiet_after_ms - self.clock.wall_ms()
-        if wait_ms > 0:
-            left.append(f"an order in doubt: it may still be admitted for another {wait_ms} ms")
-        return left
-
     # ---- rounds
 
-    async def _round(self, target: FlattenTarget) -> bool:
-        """One pass over every dex; True where the venue listed nothing to cancel and nothing to close."""
-        clean = True
-        for dex in target.dexes:
-            clean &= await self._cancel_listed(target.user, dex)
-        if not clean and not self._insists:
+    async def _round(self, survey: Survey, target: FlattenTarget) -> bool:
+        """Asks what is unsettled and acts on it; True where every dex listed nothing."""
+        self._held_ms, self._acted = 0, False
+        await survey.read(whatever_rests=self._insists)
+        waiting = [(dex, o) for dex, o in survey.resting() if not is_protection(o) or survey.is_flat(o.coin, dex)]
+        unknown = not survey.is_complete or None in survey.orders.values()
+        if waiting and not self._yields(survey):
+            await self._cancel(survey, waiting)
+        if (waiting or unknown) and not self._insists:
             # Positions are closed when nothing rests that could fill; but what cannot be cancelled, or not be listed, holds
             # them up once and no longer (LESSONS 6).
             self._insists = True
             return False
-        for dex in target.dexes:
-            clean &= await self._close_listed(target.user, dex)
-        if not clean:
+        await self._close_listed(survey)
+        if survey.unsettled() or not survey.is_complete:
             return False
-        wait_ms = target.quiet_after_ms - self.clock.wall_ms()
-        if wait_ms > 0:
-            self.progress("wait", f"an order in doubt may be admitted for another {wait_ms} ms")
-            await trio.sleep(wait_ms / 1000)
-            return False
-        return True
+        return await self._is_quiet(survey, target)
 
-    async def _cancel_listed(self, user: str, dex: str) -> bool:
-        orders = await self._read_orders(user, dex)
-        if orders is None:
-            return False
-        if not orders:
+    def _yields(self, survey: Survey) -> bool:
+        """One slot for both kinds: a position loses money now, an order only may, so the close takes it."""
+        return self._slots.is_shared and any(True for _ in survey.held())
+
+    async def _is_quiet(self, survey: Survey, target: FlattenTarget) -> bool:
+        """True where no order in doubt can come any more; else waits a little and has its dexes asked again."""
+        wait_ms = target.quiet_after_ms() - self.clock.wall_ms()
+        if wait_ms <= 0 and not self._waits:
             return True
-        for start in range(0, len(orders), ITEMS_PER_ACTION):
-            await self._cancel(orders[start : start + ITEMS_PER_ACTION], dex)
+        if wait_ms <= 0:
+            self._waits = False
+            survey.forget(survey.dexes)  # the certificate holds answers of a time at which nothing could come any more
+            return False
+        if not self._waits:
+            self._waits = True
+            self.progress("wait", f"an order in doubt may be admitted for another {wait_ms} ms")
+        with trio.move_on_after(RETRY_MOST_S):
+            while target.quiet_after_ms() > self.clock.wall_ms():  # noqa: ASYNC110 - a time that moves, not an event
+                await trio.sleep(QUIET_LOOK_S)
+        survey.forget(_dexes_of(target) or survey.dexes)  # it can only be admitted where the bot trades
         return False
 
-    async def _cancel(self, orders: Sequence[OrderUpdate], dex: str) -> None:
-        known: list[OrderUpdate] = []
-        intents: list[CancelIntent] = []
-        for order in orders:
-            spec = await self._spec(order.coin, dex)
+    # ---- cancelling
+
+    async def _cancel(self, survey: Survey, listed: Sequence[tuple[str, OrderUpdate]]) -> None:
+        if self._must_wait("cancel"):
+            return
+        found: list[tuple[OrderUpdate, CancelIntent]] = []
+        for dex, order in listed:
+            spec = await survey.spec(order.coin, dex)
             if spec is not None:
-                known.append(order)
-                intents.append(CancelIntent(spec, None, order.oid))
-        if not intents:
-            return
-        self.progress("cancel", f"cancelling {len(intents)} orders on {dex or 'main'}")
-        payload = await self._act(actions.cancel_action(intents), f"cancel of {len(intents)} orders")
-        if payload is None:
-            return
-        for order, outcome in zip(known, read_cancel_outcomes(payload, len(known)), strict=True):
-            if outcome.kind is OutcomeKind.CONFIRMED:
-                self._cancelled.append(_order_text(order))
-            elif outcome.error:
-                self._problem(f"cancel of oid {order.oid}: {outcome.error}")
+                found.append((order, CancelIntent(spec, None, order.oid)))
+        for start in range(0, len(found), ITEMS_PER_ACTION):
+            batch = found[start : start + ITEMS_PER_ACTION]
+            what = f"cancelling {len(batch)} orders on {', '.join(sorted({i.spec.key.dex or 'main' for _, i in batch}))}"
+            self.progress("cancel", what)
+            payload = await self._act(actions.cancel_action([intent for _, intent in batch]), "cancel", what)
+            if payload is None:
+                return
+            for (order, _), outcome in zip(batch, read_cancel_outcomes(payload, len(batch)), strict=True):
+                if outcome.kind is OutcomeKind.CONFIRMED:
+                    self._cancelled.append(order_text(order))
+                elif outcome.error:
+                    self._problem(f"cancel of oid {order.oid}: {outcome.error}")
 
-    async def _close_listed(self, user: str, dex: str) -> bool:
-        positions = await self._read_positions(user, dex)
-        if positions is None:
-            return False
-        intents: list[OrderIntent] = []
-        for position in positions:
-            intent = await self._closing(position, dex)
+    # ---- closing
+
+    async def _close_listed(self, survey: Survey) -> None:
+        """A reduce-only IOC for each position that is listed, priced from the book of this moment (EXIT-4)."""
+        held = list(survey.held())
+        if not held or self._must_wait("order"):
+            return
+        intents: dict[int, OrderIntent] = {}
+        known = [(n, p, await survey.spec(p.coin, dex)) for n, (dex, p) in enumerate(held)]
+
+        async def price(n: int, position: Position, spec: MarketSpec) -> None:
+            intent = await self._closing(survey, position, spec)
             if intent is not None:
-                intents.append(intent)
-        for start in range(0, len(intents), ITEMS_PER_ACTION):
-            await self._close(intents[start : start + ITEMS_PER_ACTION])
-        return not positions
+                intents[n] = intent
 
-    async def _closing(self, position: Position, dex: str) -> OrderIntent | None:
-        """A reduce-only IOC for the whole position, priced from the book of this moment (EXIT-4)."""
-        spec = await self._spec(position.coin, dex)
-        if spec is None:
-            return None
+        async with trio.open_nursery() as nursery:
+            for n, position, spec in known:
+                if spec is not None:
+                    nursery.start_soon(price, n, position, spec)
+        ordered = [intents[n] for n in sorted(intents)]
+        for start in range(0, len(ordered), ITEMS_PER_ACTION):
+            await self._close(ordered[start : start + ITEMS_PER_ACTION])
+
+    async def _closing(self, survey: Survey, position: Position, spec: MarketSpec) -> OrderIntent | None:
         side = OrderSide.SELL if position.szi > 0 else OrderSide.BUY
-        touch = await self._touch(position.coin, side)
+        attempt = self._attempts.get(spec.coin, 0) + 1
+        touch = await survey.touch(spec.coin, side)
         if touch is None:
-            self._problem(f"{position.coin}: no level to close against")
+            px = await self._price_without_a_book(survey, spec, side, attempt)
+        elif spec.coin in self._too_far:
+            px = units.round_price(touch, spec.sz_decimals, up=side.is_buy)  # no further out than the level itself
+        else:
+            px = closing_price(spec, side, touch, self.exits, attempt) if touch else None
+        if px is None:
+            self._problem(f"{spec.coin}: no level to close against" if touch == 0 else f"{spec.coin}: no price is known")
             return None
-        attempt = self._attempts[position.coin] = self._attempts.get(position.coin, 0) + 1
-        px = closing_price(spec, side, touch, self.exits, attempt)
-        self.progress(
-            "close", f"{side.name.lower()} {abs(position.szi)} {position.coin} at {px} or better (attempt {attempt})"
-        )
+        self._attempts[spec.coin] = attempt
+        self.progress("close", f"{side.name.lower()} {abs(position.szi)} {spec.coin} at {px} or better (attempt {attempt})")
         return OrderIntent(
             cloid=self.cloids.next(),
             spec=spec,
@@ -254,103 +300,75 @@ class Flattener:
             created_at_ms=self.clock.wall_ms(),
         )
 
+    async def _price_without_a_book(self, survey: Survey, spec: MarketSpec, side: OrderSide, attempt: int) -> Decimal | None:
+        """From the mark, and no further from the oracle than the venue lets a trade be (1/maxLeverage, PROTOCOL 6)."""
+        found = await survey.mark(spec.coin, spec.key.dex)
+        if found is None:
+            return None
+        mark, oracle = found
+        band = oracle / max(1, spec.max_leverage)
+        bound = closing_price(spec, side, mark, self.exits, attempt)
+        bound = min(bound, oracle + band) if side.is_buy else max(bound, oracle - band)
+        self._problem(f"{spec.coin}: its book could not be read; priced from the mark of {mark}")
+        return units.round_price(bound, spec.sz_decimals, up=not side.is_buy)  # inwards, so that it stays in the band
+
     async def _close(self, intents: Sequence[OrderIntent]) -> None:
-        payload = await self._act(actions.order_action(intents), f"close of {len(intents)} positions")
+        what = f"close of {', '.join(intent.coin for intent in intents)}"
+        payload = await self._act(actions.order_action(intents), "order", what)
         if payload is None:
             return
         for intent, outcome in zip(intents, read_order_outcomes(payload, len(intents)), strict=True):
+            far = outcome.error is not None and classify_error(outcome.error) is RefusalReason.PRICE_BAND
+            (self._too_far.add if far else self._too_far.discard)(intent.coin)
             if outcome.filled_sz is not None:
                 self._closed.append(f"{intent.side.name.lower()} {outcome.filled_sz} {intent.coin} at {outcome.avg_px}")
             else:
                 self._problem(f"close of {intent.coin}: {outcome.error or outcome.kind.value}")
 
-    # ---- questions and actions
+    # ---- actions
 
-    async def _read_orders(self, user: str, dex: str) -> tuple[OrderUpdate, ...] | None:
-        body = await self._ask(info.frontend_open_orders(user, dex), dex, "open orders")
-        if body is None:
-            self._orders[dex] = None
+    def _must_wait(self, kind: str) -> bool:
+        """True where the next slot for actions of this kind is still to come."""
+        wait_ms = self._slots.wait_ms(kind, self.clock.mono_ms())
+        self._held_ms = max(self._held_ms, wait_ms)
+        return wait_ms > 0
+
+    async def _act(self, action: dict[str, object], kind: str, what: str) -> object | None:
+        """The answer to an action; None where there was none, or where it has to wait for its slot."""
+        assert self.signer is not None, "only `look` works without a signer"
+        if self._must_wait(kind):
             return None
         try:
-            self._orders[dex] = orders = parse_open_orders(body)
-        except WireError as e:
-            self._orders[dex] = None
-            self._problem(str(e))
-            return None
-        self._record(dex, "open orders", f"{len(orders)} listed")
-        return orders
-
-    async def _read_positions(self, user: str, dex: str) -> tuple[Position, ...] | None:
-        body = await self._ask(info.clearinghouse_state(user, dex), dex, "positions")
-        state: AccountState | None = None
-        if body is not None:
-            try:
-                state = parse_account_state(dex, body)
-            except WireError as e:
-                self._problem(str(e))
-        if state is None:
-            self._positions[dex] = None
-            return None
-        held = tuple(p for p in state.positions if p.szi != 0)
-        self._positions[dex] = held
-        answer = f"{len(held)} held, account value {state.account_value} USD, state of {state.time_ms}"
-        self._record(dex, "positions", answer)
-        return held
-
-    async def _spec(self, coin: str, dex: str) -> MarketSpec | None:
-        """The market of a coin that the venue lists, read from its metadata where it was not known beforehand."""
-        if coin not in self._specs:
-            perp_dexs = await self._ask(info.perp_dexs(), dex, "perpDexs")
-            meta = await self._ask(info.meta(dex), dex, "meta")
-            if perp_dexs is not None and meta is not None:
-                try:
-                    self._specs.update(resolve_markets(perp_dexs, {dex: meta}))
-                except (MetadataError, WireError) as e:
-                    self._problem(str(e))
-        spec = self._specs.get(coin)
-        if spec is None:
-            self._problem(f"{coin}: the metadata does not list it, so no order for it can be made")
-        return spec
-
-    async def _touch(self, coin: str, side: OrderSide) -> Decimal | None:
-        body = await self._ask(info.l2_book(coin), "", f"book of {coin}")
-        if body is None:
-            return None
-        try:
-            book = parse_book(body)
-        except WireError as e:
-            self._problem(str(e))
-            return None
-        levels = book.asks if side is OrderSide.BUY else book.bids
-        return levels[0].px if levels else None
-
-    async def _ask(self, request: dict[str, object], dex: str, what: str) -> object | None:
-        try:
-            return await self.rest.info(request)
-        except QueryFailed as e:
-            self._record(dex, what, "no answer")
-            self._problem(str(e))
-            return None
-
-    async def _act(self, action: dict[str, object], what: str) -> object | None:
-        try:
-            return await self.rest.exchange(self.signer.sign(action, self.nonces.next()))
+            payload = await self.rest.exchange(self.signer.sign(action, self.nonces.next()))
         except QueryFailed as e:
             self._problem(f"{what}: {e}")
+            self._sent.append(Sent(what, self.clock.wall_ms(), "no answer"))
             return None
+        self._sent.append(Sent(what, self.clock.wall_ms(), excerpt(payload)))
+        self._note_budget(payload, kind)
+        return payload
 
-    def _record(self, dex: str, what: str, answer: str) -> None:
-        self._asked[dex, what] = Asked(dex, what, self.clock.wall_ms(), answer)
+    def _note_budget(self, payload: object, kind: str) -> None:
+        now = self.clock.mono_ms()
+        match payload:
+            case {"status": "err", "response": str(text)} if classify_error(text) is RefusalReason.BUDGET:
+                self._slots.refused(kind, now)
+                self._held_ms = max(self._held_ms, TRICKLE_MS)
+                self._problem(f"the action budget is used up: one {kind} action in {TRICKLE_MS} ms from now on")
+            case _:
+                self._slots.accepted(kind, now)
+                self._acted = True
 
     def _problem(self, text: str) -> None:
-        if not self._problems or self._problems[-1] != text:
-            self._problems.append(text)
+        is_news = next(reversed(self._problems), None) != text
+        self._problems.pop(text, None)
+        if len(self._problems) >= MOST_PROBLEMS:
+            del self._problems[next(iter(self._problems))]
+        self._problems[text] = None
+        if is_news:
             self.progress("retry", text)
 
 
-def _order_text(order: OrderUpdate) -> str:
-    return f"order {order.oid}: {order.side.name.lower()} {order.sz} {order.coin} at {order.limit_px}"
-
-
-def _position_text(position: Position) -> str:
-    return f"position: {position.szi} {position.coin}, entry {position.entry_px}"
+def _dexes_of(target: FlattenTarget) -> tuple[str, ...]:
+    """The dexes of the markets known beforehand, in order."""
+    return tuple(dict.fromkeys(spec.key.dex for spec in target.specs.values()))

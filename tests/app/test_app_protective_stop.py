@@ -337,14 +337,15 @@ async def test_a_full_queue_of_cancels_is_said_and_emptied_later() -> None:
 # ---- stops of the bot itself
 
 
-async def test_the_way_out_cancels_the_stop_and_places_no_other() -> None:
-    """END-1, EXIT-5: cancelled with the rest, the position closed, exit code 0, and no second stop."""
+async def test_the_way_out_leaves_the_stop_until_its_position_is_gone() -> None:
+    """END-1, EXIT-5: the close comes first, then nothing rests any more; exit code 0, and no second stop."""
     async with open_world(bot_settings(GUARDED), dislocated().source(), config=FAST) as world:
         await resting(world)
         outcome = await world.end()
         assert (outcome.exit_code, world.positions(), world.open_orders()) == (0, {}, ())
         assert outcome.certificate is not None
-        assert len(outcome.certificate.cancelled) == 1
+        assert len(outcome.certificate.closed) == 1
+        assert world.actions("cancel") == []
         assert len(stops(world)) == 1
 
 

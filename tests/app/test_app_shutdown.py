@@ -134,7 +134,9 @@ async def test_the_certificate_says_what_was_asked_when_and_answered(autojump_cl
         assert certificate is not None
         assert stopped_ms <= certificate.started_ms < certificate.finished_ms == world.clock.wall_ms()
         asked = {(a.dex, a.what): a for a in certificate.asked}
-        assert asked.keys() == {("xyz", "open orders"), ("xyz", "positions")}
+        both = ("open orders", "positions")
+        assert asked.keys() == {("", "list of dexes"), *((dex, what) for dex in ("", "xyz") for what in both)}
+        assert asked["", "list of dexes"].answer == "main, xyz"
         assert asked["xyz", "open orders"].answer == "0 listed"
         assert asked["xyz", "positions"].answer.startswith("0 held, account value 999.")
         assert all(certificate.started_ms < a.at_ms <= certificate.finished_ms for a in asked.values())
@@ -180,7 +182,10 @@ async def test_a_venue_that_answers_500_is_never_flat(autojump_clock: object) ->
         began = trio.current_time()
         outcome = await world.end()
         assert (outcome.exit_code, outcome.flat) == (4, False)
-        assert outcome.residual == ("open orders of dex xyz: not known", "positions of dex xyz: not known")
+        assert outcome.residual == (
+            "list of dexes: not known; one that was not asked may hold anything",
+            *(f"{what} of dex {dex}: not known" for dex in ("main", "xyz") for what in ("open orders", "positions")),
+        )
         assert outcome.certificate is not None
         assert "not verified flat within 20 s" in outcome.certificate.problems
         assert any("answered 500" in problem for problem in outcome.certificate.problems)
@@ -256,7 +261,7 @@ async def test_an_entry_in_doubt_is_waited_for_and_closed_when_it_lands(autojump
 
 async def test_an_entry_that_never_lands_holds_the_verdict_until_its_expiry(autojump_clock: object) -> None:
     """END-1, POST-4: the certificate is not written before the order can no longer be admitted."""
-    faults = Faults([lost("order", Point.BEFORE_ADMISSION)])
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION), unfenced()])
     async with world_of(settings_of(SNDK), trading(SNDK), faults=faults) as world:
         await world.ready()
         await world.until(lambda: bool(world.entries))
@@ -265,8 +270,24 @@ async def test_an_entry_that_never_lands_holds_the_verdict_until_its_expiry(auto
         assert expires_ms is not None
         assert (outcome.exit_code, outcome.flat) == (0, True)
         assert outcome.certificate is not None
-        assert all(a.at_ms > expires_ms for a in outcome.certificate.asked)
+        verdict = [a for a in outcome.certificate.asked if a.what in ("open orders", "positions")]
+        assert len(verdict) == 4
+        assert all(a.at_ms > expires_ms for a in verdict)
         assert "wait" in steps(world)
+
+
+async def test_a_burned_nonce_ends_the_wait_for_an_entry(autojump_clock: object) -> None:
+    """END-1, POST-4: the noop takes the nonce of the entry in doubt during the way out: the verdict is no longer held up."""
+    faults = Faults([lost("order", Point.BEFORE_ADMISSION)])
+    async with world_of(settings_of(SNDK), trading(SNDK), faults=faults) as world:
+        await world.ready()
+        await world.until(lambda: bool(world.entries))
+        expires_ms = world.exchange.received[0][1].expires_after_ms
+        outcome = await world.end()
+        assert expires_ms is not None
+        assert (outcome.exit_code, outcome.flat) == (0, True)
+        assert "wait" in steps(world)
+        assert world.clock.wall_ms() < expires_ms
 
 
 async def test_an_unexpired_doubt_beyond_the_deadline_is_listed(autojump_clock: object) -> None:

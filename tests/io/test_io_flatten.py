@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
+import attrs
 import pytest
 import trio
 from attrs import frozen
@@ -13,12 +14,13 @@ from attrs import frozen
 from hip3.core.ids import CloidFactory, OrderSide, TimeInForce
 from hip3.core.journal import Journal
 from hip3.exchange.config import ExchangeConfig
-from hip3.exchange.faults import FaultAction, Faults, HttpAnswer, Point, RefuseText, ReplaceBody
+from hip3.exchange.faults import FaultAction, Faults, HttpAnswer, Point, RefuseText, ReplaceBody, Rule
 from hip3.exchange.inmemory import InMemory
 from hip3.exchange.scripted import ScriptedSource
 from hip3.exchange.seam import BookChange, CtxChange, TimedEvent
+from hip3.io.certificate import FlatCertificate
 from hip3.io.clock import TrioClock
-from hip3.io.flatten import FlatCertificate, Flattener, FlattenTarget
+from hip3.io.flatten import Flattener, FlattenTarget
 from hip3.io.rest import RestClient, http_client
 from hip3.ops.exit_config import exit_config
 from hip3.ops.paper import make_paper
@@ -66,8 +68,8 @@ class Desk:
             progress=lambda word, sentence: self.steps.append((word, sentence)),
         )
 
-    async def flatten(self, *, dexes: Sequence[str] = ("xyz",), deadline_s: float = 20) -> FlatCertificate:
-        return await self.flattener().run(FlattenTarget(self.world.user, dexes, {}), deadline_s)
+    async def flatten(self, *, dexes: Sequence[str] | None = ("xyz",), deadline_s: float = 20) -> FlatCertificate:
+        return await self.flattener().run(FlattenTarget(self.world.user, dexes), deadline_s)
 
     def orders_sent(self) -> list[Decimal]:
         """Limit prices of the closing orders that reached the venue."""
@@ -331,7 +333,7 @@ async def test_looking_changes_nothing(autojump_clock: object) -> None:
         await d.hand.take(SNDK, OrderSide.BUY, "0.2")
         await d.hand.rest_bids(NVDA, 1)
         sent = len(d.world.actions())
-        seen = await d.flattener().look(FlattenTarget(d.world.user, ("xyz",), {}), 1)
+        seen = await d.flattener().look(FlattenTarget(d.world.user, ("xyz",)), 1)
         assert not seen.flat
         assert [line.split()[0] for line in seen.residual] == ["order", "position:"]
         assert len(d.world.actions()) == sent
@@ -344,3 +346,143 @@ async def test_a_full_minute_of_weight_does_not_stop_the_flatten(autojump_clock:
         d.rest.weight.spend(d.world.clock.mono_ms(), 1200)
         certificate = await d.flatten()
         assert certificate.flat
+
+
+def btc() -> BookChange:
+    """A book of the main dex's only market, at its oracle."""
+    return quotes("BTC", D(90_000), sz="1")
+
+
+async def test_every_dex_is_asked_and_emptied(autojump_clock: object) -> None:
+    """STOP-2, LESSONS 7: nobody names a dex: the venue's own list decides, and what is held on the main one goes too."""
+    async with desk(script(calm(*PRICES), [(0, btc())])) as d:
+        d.world.exchange.fund(d.world.user, "", D(1000))
+        await d.hand.place(d.hand.order("BTC", OrderSide.BUY, D(91_000), "0.001", TimeInForce.IOC))
+        await d.hand.place(d.hand.order("BTC", OrderSide.BUY, D(80_000), "0.001"))
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        certificate = await d.flatten(dexes=None)
+        assert certificate.flat
+        assert (d.world.positions(), d.world.open_orders()) == ({}, ())
+        assert {a.dex for a in certificate.asked if a.what == "positions"} == {"", "xyz"}
+        assert len(certificate.closed) == 2
+
+
+async def test_without_the_list_of_dexes_nothing_is_flat(autojump_clock: object) -> None:
+    """LESSONS 7: the dexes that are known are emptied, but while the list cannot be had another one may hold anything."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(lost("perpDexs", Point.INFO, action=HttpAnswer(500)))
+        target = FlattenTarget(d.world.user, specs={SNDK: d.hand.spec(SNDK)})
+        certificate = await d.flattener().run(target, 5)
+        assert d.world.positions() == {}
+        assert (certificate.flat, len(certificate.residual)) == (False, 1)
+        assert certificate.residual[0].startswith("list of dexes: not known")
+        d.world.faults.rules.clear()
+        assert (await d.flattener().run(target, 5)).flat
+
+
+async def test_one_dex_that_does_not_answer_is_not_flat(autojump_clock: object) -> None:
+    """LESSONS 7: one answer about positions fails for good, the other dex is flat: the certificate is not."""
+    async with desk() as d:
+        d.world.faults.add(Rule(Point.INFO, HttpAnswer(500), lambda kind: kind == "clearinghouseState", skip=1, uses=None))
+        certificate = await d.flatten(dexes=None, deadline_s=3)
+        assert certificate.flat is False
+        assert len([line for line in certificate.residual if line.endswith("not known")]) == 1
+
+
+async def test_a_stop_rests_until_its_position_is_gone(autojump_clock: object) -> None:
+    """STOP-2, EXIT-5: no buyer: the other order is cancelled, the stop stays as protection; then both are gone."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        stop = attrs.evolve(
+            d.hand.order(SNDK, OrderSide.SELL, D(500), "0.2"), tif=TimeInForce.IOC, reduce_only=True, trigger_px=D(550)
+        )
+        await d.hand.place(stop)
+        await d.hand.rest_bids(NVDA, 1)
+        d.world.faults.world.one_sided[SNDK] = OrderSide.BUY
+        certificate = await d.flatten(deadline_s=5)
+        assert [line.split()[0] for line in certificate.residual] == ["stop", "position:"]
+        assert [line.split()[0] for line in certificate.cancelled] == ["order"]
+        d.world.faults.world.one_sided.clear()
+        assert (await d.flatten()).flat
+
+
+async def test_a_stop_without_a_position_is_cancelled(autojump_clock: object) -> None:
+    """STOP-2: a trigger order that protects nothing is an order like any other."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        stop = attrs.evolve(
+            d.hand.order(SNDK, OrderSide.SELL, D(500), "0.2"), tif=TimeInForce.IOC, reduce_only=True, trigger_px=D(550)
+        )
+        await d.hand.place(stop)
+        account = d.world.exchange.engine.state.account(d.world.user.lower())
+        account.holdings.clear()  # as after a liquidation
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert [line.split()[0] for line in certificate.cancelled] == ["stop"]
+
+
+async def test_an_exhausted_budget_lets_the_close_go_first(autojump_clock: object) -> None:
+    """GATE-5, PROTOCOL 8: one action in ten seconds: the position goes with the first, the order with the next."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await d.hand.rest_bids(NVDA, 1)
+        account = d.world.exchange.engine.state.account(d.world.user.lower())
+        account.requests_used, account.last_trickle_ms = 10**6, d.world.exchange.venue_ms()
+        certificate = await d.flatten(deadline_s=60)
+        assert certificate.flat
+        accepted = [s for s in certificate.sent if "'status': 'ok'" in s.answer]
+        assert [s.what.split()[0] for s in accepted] == ["close", "cancelling"]
+        assert accepted[1].at_ms - accepted[0].at_ms >= 10_000
+        assert len(certificate.sent) <= 4
+        assert any(p.startswith("the action budget is used up") for p in certificate.problems)
+
+
+async def test_orders_may_be_out_of_budget_while_cancels_are_not(autojump_clock: object) -> None:
+    """PROTOCOL 8: cancels have an allowance of their own, so they do not wait for the slot of the close."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        await d.hand.rest_bids(NVDA, 1)
+        account = d.world.exchange.engine.state.account(d.world.user.lower())
+        account.requests_used, account.last_trickle_ms = 10_500, d.world.exchange.venue_ms()
+        certificate = await d.flatten(deadline_s=60)
+        assert certificate.flat
+        assert len(d.world.actions("cancel")) == 1
+        assert len(d.orders_sent()) == 2  # refused once, then in its slot
+
+
+async def test_without_a_book_the_mark_gives_the_price(autojump_clock: object) -> None:
+    """EXIT-4: the book cannot be read: the close is priced from the mark, inside the band around the oracle."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(lost("l2Book", Point.INFO, action=HttpAnswer(500)))
+        certificate = await d.flatten()
+        assert certificate.flat
+        assert d.orders_sent() == [D("597")]
+        assert any("priced from the mark of 600" in p for p in certificate.problems)
+
+
+async def test_a_refused_price_is_followed_by_the_level_itself(autojump_clock: object) -> None:
+    """EXIT-4, PROTOCOL 6: refused as too far from the oracle, the next close gives way by nothing beyond the level."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        refusal = '{"status":"ok","response":{"type":"order","data":{"statuses":[{"error":"Price too far from oracle"}]}}}'
+        d.world.faults.add(lost("order", Point.BEFORE_ADMISSION, uses=1, action=ReplaceBody(refusal)))
+        assert (await d.flatten()).flat
+        first, second = d.orders_sent()
+        level = quotes(SNDK, D(600)).bids[0].px
+        assert first < level
+        assert 0 <= level - second < D("0.1")
+
+
+async def test_a_venue_that_answers_nothing_is_asked_one_light_question(autojump_clock: object) -> None:
+    """PROTOCOL 8: while nothing is answered no round of questions goes out; when the venue is back, it is flattened."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        d.world.faults.add(Rule(Point.INFO, HttpAnswer(500), uses=None))
+        d.world.exchange.call_later(10_000, d.world.faults.rules.clear)
+        certificate = await d.flatten(dexes=None)
+        assert certificate.flat
+        kinds = [subject for _, subject, _ in d.world.faults.struck]
+        assert kinds.count("frontendOpenOrders") == 1
+        assert kinds.count("exchangeStatus") >= 4

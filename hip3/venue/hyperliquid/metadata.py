@@ -84,6 +84,14 @@ def resolve_markets(perp_dexs: object, metas: Mapping[str, object]) -> dict[str,
     return specs
 
 
+def dex_names(perp_dexs: object) -> tuple[str, ...]:
+    """Every dex of the answer to `perpDexs`, the main one (`""`) first. Raises MetadataError for an answer without it."""
+    dexs = _read("perpDexs", perp_dexs, list[_Dex | None])
+    if not dexs or dexs[0] is not None:
+        raise MetadataError(f"perpDexs must begin with null (the main dex); found {excerpt(perp_dexs)}")
+    return ("", *(dex.name for dex in dexs if dex is not None))
+
+
 def open_interest_caps(perp_dexs: object) -> dict[str, Decimal]:
     """The venue's cap of the open interest in USD by coin, out of the answer to `perpDexs`; a coin without one is absent.
 

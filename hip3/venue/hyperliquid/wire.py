@@ -105,6 +105,8 @@ class OrderRow(Struct, gc=False, rename="camel"):
     orig_sz: Decimal
     cloid: str | None = None
     reduce_only: bool = False
+    is_trigger: bool = False
+    """Only `frontendOpenOrders` says so (PROTOCOL 3)."""
 
     def update(self, status: str, status_time_ms: int) -> OrderUpdate:
         return OrderUpdate(
@@ -118,6 +120,7 @@ class OrderRow(Struct, gc=False, rename="camel"):
             status=status,
             status_time_ms=status_time_ms,
             reduce_only=self.reduce_only,
+            is_trigger=self.is_trigger,
         )
 
 
