@@ -36,8 +36,8 @@ from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
 from hip3.fsm.machines import Driver
 from hip3.fsm.ready import ReadyState
 from hip3.fsm.safety import SafetyMode
+from hip3.io.certificate import FlatCertificate
 from hip3.io.dial import Dial
-from hip3.io.flatten import FlatCertificate
 from hip3.io.link import Link
 from hip3.io.rest import RestClient
 from hip3.ops import latch
