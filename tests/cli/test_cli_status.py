@@ -145,7 +145,7 @@ async def test_the_last_picture_says_flat_or_what_is_left(autojump_clock: object
     assert f"LEFT  {ended.outcome.residual[0]}" in exposed
     clean = await run_paper(10, on_app=begin)
     assert clean.outcome.flat
-    assert "FLAT  the venue lists no order and no position (dex xyz)" in last(clean.bot, apps[1])
+    assert "FLAT  the venue lists no order and no position (dex main, flx, xyz)" in last(clean.bot, apps[1])
 
 
 async def test_halt_is_shown_with_its_cause(autojump_clock: object) -> None:
