@@ -314,6 +314,8 @@ def _caveats(t: Totals, fate: SignalFate, figures: Sequence[TradeFigures]) -> li
         said.append("The interval of the edge after cost includes zero: these trades do not show that there is an edge.")
     if t.trades >= 2 and t.pnl_usd > 0 and max(f.pnl_usd for f in figures) >= t.pnl_usd:
         said.append("Without its best trade the PnL is not positive.")
+    if t.net.mean is not None and t.net.mean * t.pnl_usd < 0:
+        said.append("Mean edge after cost and PnL have opposite signs: small and large trades did not fare alike.")
     if fate.traded.k < fate.total:
         left = fate.total - fate.traded.k
         said.append(f"{left} of {fate.total} signals were not traded; the means of trades say nothing about those.")

@@ -173,6 +173,14 @@ def test_a_profit_of_one_trade_is_said() -> None:
     assert not any("best trade" in said for said in make_report(good(5)).caveats)
 
 
+def test_edge_and_pnl_of_opposite_signs_are_said() -> None:
+    """JRN-3: one large trade that loses 1 USD (10 bps) outweighs two small ones of +15 bps in money, not in the mean."""
+    large = attrs.evolve(trade(2, pnl="-1"), sz=Decimal(10))
+    report = make_report(given(trade(0, pnl="0.15"), trade(1, pnl="0.16"), large))
+    assert any("opposite signs" in said for said in report.caveats)
+    assert not any("opposite signs" in said for said in make_report(good(5)).caveats)
+
+
 def test_notes_of_the_source_come_first() -> None:
     """JRN-3: what the source lacks is said with the rest."""
     assert make_report(attrs.evolve(good(3), notes=("paper money",))).caveats[0] == "paper money"
