@@ -136,6 +136,9 @@ class App:
                     trading.start_soon(task)
                 if self.bot.run_mode is RunMode.BACKFILL_ONLY:
                     trading.start_soon(self._end_when_caught_up)
+                if self.bot.trader is not None:  # observation has no account that could become ready
+                    trading.start_soon(self.bot.ready_watch.run)
+                    trading.start_soon(self._run_when_ready)
                 await self.stop.requested.wait()
                 trading.cancel_scope.cancel()
         except* Exception as group:
@@ -147,6 +150,12 @@ class App:
         while not all(map(self.bot.ready.holds, of_account)) or self.bot.ledger.in_doubt():  # noqa: ASYNC110 - five things
             await trio.sleep(CAUGHT_UP_LOOK_S)
         self.stop.request_once("the books are up to date")
+
+    async def _run_when_ready(self) -> None:
+        """SYNC ends with the first READY-TRADING; what is lost later stops entries and is no SYNC again."""
+        await self.bot.ready_watch.wait_ready()
+        if self.bot.lifecycle.state is LifecycleState.SYNC:
+            self.bot.lifecycle.fire(LifecycleEvent.READY)
 
     # ---- the way out
 

@@ -48,6 +48,7 @@ from hip3.tasks.executor import Executor
 from hip3.tasks.ingest import MarketIngest
 from hip3.tasks.metadata import MetadataTask
 from hip3.tasks.position import PositionTask
+from hip3.tasks.ready_watch import ReadyWatch
 from hip3.tasks.reconcile import READ_EVERY_MS, Reconcile
 from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
@@ -118,6 +119,7 @@ class Bot:
     posts: PostBook
     scheduler: Scheduler
     ready: Ready
+    ready_watch: ReadyWatch
     safety: Safety
     tally: Tally
     limits: DailyLimits
@@ -200,6 +202,7 @@ class Bot:
 
     def on_ready(self, before: ReadyState, after: ReadyState) -> None:
         self.changed_ms["ready"] = self.io.clock.mono_ms()
+        self.ready_watch.changed()
         missing = [c.value for c in self.ready.missing]
         self.note("info", "ready_trading" if after is ReadyState.READY else "not_ready", was=before.name, missing=missing)
         self.scribe.transition("ready", "trading", before.name, after.name, ",".join(missing) or "COMPLETE")
@@ -314,8 +317,6 @@ class Bot:
 
     def try_promote(self) -> None:
         """ARMED_SAFE to ARMED_LIVE by policy, when READY-TRADING holds and nothing else forbids it (SAFE-3)."""
-        if self.ready.is_ready and self.lifecycle.state is LifecycleState.SYNC:
-            self.lifecycle.fire(LifecycleEvent.READY)
         if self.settings.safety.startup_policy is not StartupPolicy.AUTO or self.safety.mode is not SafetyMode.ARMED_SAFE:
             return
         if not self.promotion_obstacles(ReasonCode.AUTO_PROMOTE):

@@ -44,6 +44,7 @@ from hip3.tasks.executor import Executor, ExecutorConfig, ExecutorInbox
 from hip3.tasks.ingest import AccountIngest, MarketIngest
 from hip3.tasks.metadata import MetadataTask
 from hip3.tasks.position import PositionTask, status_event
+from hip3.tasks.ready_watch import ReadyWatch
 from hip3.tasks.reconcile import Reconcile
 from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
@@ -116,6 +117,9 @@ def build(
         posts=PostBook(settings.executor.post_timeout_ms, on_change=scribe.post_moved),
         scheduler=Scheduler(scheduler_config(settings)),
         ready=ready,
+        ready_watch=ReadyWatch(
+            ready, markets, settings.detector.max_bbo_age_ms, settings.detector.max_ctx_age_ms, io.clock, journal
+        ),
         safety=safety,
         tally=Tally(),
         limits=limits,

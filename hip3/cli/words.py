@@ -132,6 +132,7 @@ _ACCEPTED = {"Queued": "accepted", "QueuedDegraded": "accepted, queue is filling
 SENTENCES: dict[str, str] = {
     "ready_trading": "READY: market data, orders, fills and positions are known",
     "not_ready": "not READY, missing: {missing}",
+    "still_not_ready": "not READY for {for_s} s, missing: {missing}; market data: {markets}",
     "metadata_unread": "the venue's metadata could not be read, trying again: {error}",
     "params_changed": "{coin}: the venue changed {changes}; it trades again after a new start",
     "market_halted": "{coin}: does not trade at the venue any more",

@@ -6,8 +6,11 @@ import itertools
 import json
 from decimal import Decimal
 
+import trio
+
 from hip3.core.ids import OrderSide
-from hip3.exchange.faults import Delay, Drop, Faults, Point, ReplaceBody, Rule
+from hip3.exchange.faults import Delay, Disconnect, Drop, Faults, Point, ReplaceBody, Rule
+from hip3.fsm.lifecycle import LifecycleState
 from hip3.fsm.ready import Condition, ReadyState
 from hip3.simulate.world import World, open_world
 from tests.app.app_builders import (
@@ -156,3 +159,44 @@ async def test_a_market_with_half_a_book_does_not_block_the_others() -> None:
     async with open_world(settings, script.source(), config=FAST) as world:
         await world.until(lambda: SNDK in world.positions(), 4)
         assert verdicts(world, MU) == []
+
+
+async def test_what_is_missing_is_said_again_while_it_lasts() -> None:
+    """RDY-2, OBS-1: no quotes at all: after 5 s and then every 30 s a line names the condition and what a market lacks."""
+    mute = Rule(Point.FRAME, Drop(), lambda s: s == "bbo", uses=None)
+    async with open_world(bot_settings(), Script().calm().source(), config=FAST, faults=Faults([mute])) as world:
+        await world.until(lambda: world.clock.mono_ms() >= 70_000, 75)
+        said = world.events("still_not_ready")
+        assert [n.fields["for_s"] for n in said] == [5, 35, 65]
+        assert said[0].level == "warning"
+        assert [n.fields["missing"] for n in said] == [["md_ready"]] * 3
+        assert said[0].fields["markets"] == [f"{SNDK}: no BBO yet"]
+        assert world.bot.lifecycle.state is LifecycleState.SYNC
+
+
+async def test_a_usual_start_says_nothing_of_what_is_missing() -> None:
+    """RDY-2: READY within 5 s, and RUNNING with it; a session that is lost begins the count anew."""
+    async with open_world(bot_settings(), Script().calm().pulse(60).source(), config=FAST) as world:
+        await world.ready()
+        await world.until(lambda: world.bot.lifecycle.state is LifecycleState.RUNNING, 1)
+        await world.until(lambda: world.clock.mono_ms() >= 10_000, 12)
+        assert world.events("still_not_ready") == []
+        world.faults.add(Rule(Point.CONNECT, Disconnect(), uses=None))
+        cut_account(world)
+        await world.until(lambda: bool(world.events("still_not_ready")), 8)
+        said = world.events("still_not_ready")[0].fields
+        assert said["missing"] == ["order_snapshot", "fills_snapshot", "position_synced"]
+        assert (said["markets"], said["for_s"]) == ([], 5)
+
+
+async def test_who_waits_for_ready_is_woken_when_it_holds() -> None:
+    """RDY-2: `wait_ready` returns in the step after the last condition, at once where it holds, and again after a loss."""
+    async with open_world(bot_settings(), Script().calm().pulse(60).source(), config=FAST) as world:
+        await world.started.wait()
+        for _ in range(2):
+            with trio.fail_after(10):
+                await world.bot.ready_watch.wait_ready()
+            assert world.bot.ready.is_ready
+            assert world.events()[-1].event != "not_ready"
+            cut_account(world)
+            await world.until(lambda: not world.bot.ready.is_ready, 2)
