@@ -160,7 +160,7 @@ SENTENCES: dict[str, str] = {
     "fill": "{coin}: {side} {sz} filled at {px}, fee {fee} USD",
     "position_closed": "{coin}: closed ({exit_reason}), {pnl_usd} USD after fees",
     "slippage_measured": "{coin}: {slippage_bps} bps less than expected",
-    "position_corrected": "{coin}: position corrected from {ours} to the venue's {venue}",
+    "position_corrected": "{coin}: position corrected from {ours} to the venue's {venue}, {why}",
     "time_stop_triggered": "{coin}: time stop, held for {age_ms}, closing",
     "flatten_triggered": "{coin}: closing ({reason})",
     "reduce_only_enqueued": "{coin}: close of {sz} queued at {px} or better, order {cloid}",

@@ -123,9 +123,10 @@ class PositionTask:
                 else:
                     self.wake_reconcile.ring()
             case b.Corrected(coin, ours, venue):
-                self.scribe.transition("reconcile", coin, str(ours), str(venue), "CORRECTED", "the venue stated it twice")
+                why = "the venue stated it twice"
+                self.scribe.transition("reconcile", coin, str(ours), str(venue), "CORRECTED", why)
                 self.scribe.position(self.bookkeeper.ledger.position(coin))
-                self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue)
+                self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue, why=why)
                 self.on_drift(coin, ours, venue)
                 self.events.put(consequence)
             case b.Adopted() | b.StrayOrder() | b.FillsSnapshot() | b.PositionsAgree():

@@ -77,7 +77,9 @@ class Reconcile:
     _given_out: dict[str, str] = field(factory=dict)
     """Orders for which EXECUTION_RETRY_BUDGET_EXCEEDED was raised, and the source of each cause."""
     _fills_wanted: bool = False
-    """A size is in doubt: the fills that explain it may have been lost."""
+    """The next reading of the account begins with the fills: each but the first of a run, and where a size is in doubt."""
+    _fills_read_ms: int = 0
+    """Wall time of the last reading of fills that came whole; 0 before the first."""
 
     def on_session(self, what: str) -> None:
         """Told of the account session: a new one is read at once."""
@@ -109,6 +111,7 @@ class Reconcile:
             # Fills first: a difference that they explain ends as a trade, not as a correction that no loss limit hears of.
             read = await self._read_fills() and await self.read_account()
             self._read_due_ms = self.clock.mono_ms() + (READ_EVERY_MS if read else RETRY_READ_MS)
+            self._fills_wanted = self._fills_wanted or read  # the next comparison looks whether a frame was lost (POS-3)
         if now >= self._service_due_ms:
             served = await self._read_service()
             self._service_due_ms = self.clock.mono_ms() + (READ_EVERY_MS if served else RETRY_READ_MS)
@@ -167,13 +170,14 @@ class Reconcile:
     # ---- doubt
 
     async def _read_fills(self) -> bool:
-        """Reads the fills where a size is in doubt; False where they could not be had."""
+        """Reads the fills where they are wanted; False where they could not be had."""
         if not self._fills_wanted and self.fills_since_ms is None:
             return True
+        asked_ms = self.clock.wall_ms()
         read = await self.ask_fills(self.rest)
         if read is None:
             return False
-        self._fills_wanted, self.fills_since_ms = False, None
+        self._fills_wanted, self.fills_since_ms, self._fills_read_ms = False, None, asked_ms
         self.facts.put(read)
         return True
 
@@ -181,6 +185,7 @@ class Reconcile:
         """The fills since what is pending or held began, and of the last readings' time; None where there is no answer."""
         ledger = self.ledger
         since = [self.clock.wall_ms() - 2 * READ_EVERY_MS]
+        since += [self._fills_read_ms] if self._fills_read_ms else []
         since += [o.intent.created_at_ms for o in ledger.orders.values()]
         since += [p.entry_ms for p in ledger.held() if p.entry_ms is not None]
         start = min(since) - FILLS_OVERLAP_MS
@@ -225,6 +230,8 @@ class Reconcile:
             update = parse_order_status(await self.rest.info(info.order_status(self.user, cloid.value)))
             start = order.intent.created_at_ms - FILLS_OVERLAP_MS
             fills = parse_user_fills(await self.rest.info(info.user_fills_by_time(self.user, start)))
+            if update is None:
+                update = await self._listed(order)
         except (QueryFailed, WireError) as e:
             self._note("warning", "doubt_unanswered", cloid=str(cloid), tries=order.queries, error=str(e))
             return False
@@ -245,6 +252,12 @@ class Reconcile:
             self._absent(order, f"no status and no fill {ABSENCE_MARGIN_MS} ms after its expiry")
             return True
         return False
+
+    async def _listed(self, order: TrackedOrder) -> OrderUpdate | None:
+        """The order among the open ones of its dex, which has no lag of an index; None where it is not listed."""
+        dex = order.intent.spec.key.dex
+        listed = parse_open_orders(await self.rest.info(info.frontend_open_orders(self.user, dex)))
+        return next((u for u in listed if u.cloid == order.cloid.value or (order.oid and u.oid == order.oid)), None)
 
     async def _fence(self, order: TrackedOrder) -> bool:
         """Burns the nonce of an entry in doubt. True where that proved its absence.
