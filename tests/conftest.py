@@ -10,9 +10,18 @@ from hypothesis import settings
 
 # Two shared cores: enough examples to find what a property hides, few enough for the whole suite to stay quick.
 settings.register_profile("hip3", derandomize=False, print_blob=True, deadline=None, max_examples=60)
+# Ten thousand stories a machine: `scripts/interleavings` (docs/simulation.md). Its seed is given and printed.
+settings.register_profile("deep", settings.get_profile("hip3"), max_examples=10_000, print_blob=True, database=None)
 settings.load_profile("hip3")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Says what repeats this run's properties."""
+    seed = config.getoption("hypothesis_seed")
+    chance = "by chance; a failure prints what repeats it"
+    return f"hypothesis: {settings().max_examples} examples a property, seed {chance if seed is None else seed}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from functools import partial
 from operator import eq
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from hip3.core.units import ZERO
 from hip3.exchange.faults import (
     Delay,
     Disconnect,
@@ -26,8 +28,10 @@ from hip3.exchange.faults import (
     ReplaceBody,
     Rule,
 )
-from hip3.settings.schema import HaltOnDisconnect
+from hip3.settings.risk_keys import RiskKeys
+from hip3.settings.schema import HaltOnDisconnect, Settings
 
+NEVER_LOST_USD = Decimal(10**9)
 RATES = (0.05, 0.1, 0.2, 0.35)
 """Share of orders that something happens to; one of them per run. Ours: from one fault in a while to hardly any peace."""
 HORIZON = 300
@@ -37,7 +41,8 @@ QUERIES = 400
 BURST = 4
 """Most strikes in a row: four lost answers of 5 s each are still within the 30 s in which doubt must end (POST-4)."""
 KEEPS_HALT_EVERY = 4
-"""Every fourth seed keeps the default reaction to a lost link, HALT; the others go on trading through it."""
+"""Every fourth seed keeps the defaults that end trading, HALT for a lost link and the limits of the risk monitor; the
+others go on trading through them."""
 
 DELAYS_MS = (200, 900, 2500, 4900, 5200, 9000, 14_000, 25_000)
 """Around what is waited for: an answer for 5 s (POST-1), an entry's admission for 10 s; the last outlives a doubt."""
@@ -71,13 +76,23 @@ class Strike:
         return f"{self.point.value} {self.subject} #{self.nth}: {self.action}"
 
 
+def goes_on(settings: Settings) -> Settings:
+    """The same settings with nothing that ends trading by itself: neither a lost link nor a loss nor a count."""
+    safety = evolve(settings.safety, halt_on_disconnect=HaltOnDisconnect.NEVER, auto_stop_loss_usd=NEVER_LOST_USD)
+    risk = RiskKeys(max_cumulative_loss_usd=ZERO, max_consecutive_losses=0, max_flatten_failures=0)
+    return evolve(settings, safety=safety, risk=risk)
+
+
 @frozen
 class Plan:
-    """What goes wrong in one run, and what the bot is told to do about a lost link."""
+    """What goes wrong in one run, and whether the bot ends trading because of it.
+
+    `ends_trading` keeps `safety.halt_on_disconnect` and `[risk]` as they are by default; False sets both to go on.
+    """
 
     seed: int
     rate: float
-    halt_on_disconnect: HaltOnDisconnect
+    ends_trading: bool
     strikes: tuple[Strike, ...]
 
     def rules(self) -> list[Rule]:
@@ -148,9 +163,9 @@ def make_plan(seed: int) -> Plan:
     """The plan of a seed; the same one each time."""
     rng = random.Random(seed)
     rate = rng.choice(RATES)
-    halt = HaltOnDisconnect.EXPOSED if seed % KEEPS_HALT_EVERY == 0 else HaltOnDisconnect.NEVER
+    ends = seed % KEEPS_HALT_EVERY == 0
     strikes = [*_on_orders(rng, rate), *_on_queries(rng, rate), *_on_links(rng, rate)]
-    return Plan(seed, rate, halt, tuple(strikes))
+    return Plan(seed, rate, ends, tuple(strikes))
 
 
 def _struck(rng: random.Random, rate: float, count: int) -> Iterator[int]:

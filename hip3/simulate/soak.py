@@ -24,6 +24,7 @@ from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.seam import BookChange, CtxChange, DexListing, MarketListing, TimedEvent
 from hip3.settings import schema
 from hip3.simulate.invariants import Watch
+from hip3.simulate.plan import goes_on
 from hip3.simulate.world import World, open_world
 
 COINS = tuple(f"xyz:{name}" for name in ("SNDK", "MU", "NVDA", "AMD", "TSLA"))
@@ -34,6 +35,8 @@ SAMPLES = 8
 TOLERANCE = 0.05
 EVERY_MS = 1000  # the cadence of activeAssetCtx (PROTOCOL 2.3): one new reference, one signal
 TIME_STOP_MS = 250
+STALLED_S = 120
+"""Two minutes of signals without an order: something ended trading, and the soak would never end."""
 VENUE = ExchangeConfig(latency_ms=20, block_ms=10, response_ms=20, free_requests=10_000_000)
 """Near, so that an entry and its close end within one period; a budget that never ends."""
 PX = Decimal(600)
@@ -115,13 +118,15 @@ class SoakReport:
 
 
 def soak_settings() -> schema.Settings:
-    """Paper, promoted at once, with limits that five markets fit in and a loss limit that the fees of a soak never meet."""
+    """Paper, promoted at once, with a cap that five markets fit in and no limit that the fees of a soak could meet."""
     return schema.resolved(
-        schema.Settings(
-            markets=tuple(schema.Market(coin=coin) for coin in COINS),
-            limits=schema.Limits(max_notional_total_usd=Decimal(50 * len(COINS))),
-            position=schema.PositionKeys(time_stop_ms=TIME_STOP_MS),
-            safety=schema.Safety(startup_policy=schema.StartupPolicy.AUTO, auto_stop_loss_usd=Decimal(10**9)),
+        goes_on(
+            schema.Settings(
+                markets=tuple(schema.Market(coin=coin) for coin in COINS),
+                limits=schema.Limits(max_notional_total_usd=Decimal(50 * len(COINS))),
+                position=schema.PositionKeys(time_stop_ms=TIME_STOP_MS),
+                safety=schema.Safety(startup_policy=schema.StartupPolicy.AUTO),
+            )
         )
     )
 
@@ -154,10 +159,18 @@ async def soak(orders: int) -> SoakReport:
 
 
 async def _sample(world: World, orders: int) -> Sample:
-    while world.bot.tally.orders < orders:
-        await trio.sleep(EVERY_MS / 1000)
+    seen, since_s = -1, trio.current_time()
+    while (sent := world.bot.tally.orders) < orders:
+        if sent > seen:
+            seen, since_s = sent, trio.current_time()
         if world.ended.is_set():
-            raise RuntimeError(f"the run ended after {world.bot.tally.orders} orders: {world.result}")
+            raise RuntimeError(f"the run ended after {sent} orders: {world.result}")
+        if trio.current_time() - since_s > STALLED_S:
+            causes = ", ".join(f"{c.code.value}: {c.message}" for c in world.bot.safety.causes)
+            raise RuntimeError(
+                f"no order for {STALLED_S} s after {sent}; {world.bot.safety.mode.name}, {causes or 'no cause'}"
+            )
+        await trio.sleep(EVERY_MS / 1000)
     gc.collect()
     return Sample(world.bot.tally.orders, rss_mib())
 

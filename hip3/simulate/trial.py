@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import attrs
 import trio
 import trio._core._run as trio_run  # the private switch that Trio keeps for repeatable tests; see `repeatable`
 import trio.testing
@@ -27,7 +26,7 @@ from hip3.ops.session import Ended, Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings.schema import Settings
 from hip3.simulate.invariants import Broken, Watch
-from hip3.simulate.plan import Plan
+from hip3.simulate.plan import Plan, goes_on
 from hip3.venue.hyperliquid.signing import TradingKey
 
 END_MS = 600_000
@@ -76,8 +75,7 @@ def repeatable(seed: int) -> Iterator[None]:
 
 def run_trial(settings: Settings, source: ReplaySource, plan: Plan) -> Trial:
     """Runs to the end of the source and flat. Raises what a refused start raises, and NeverEnded."""
-    safety = attrs.evolve(settings.safety, halt_on_disconnect=plan.halt_on_disconnect)
-    settings = attrs.evolve(settings, safety=safety)
+    settings = settings if plan.ends_trading else goes_on(settings)
     with repeatable(plan.seed):
         return trio.run(_run, settings, source, plan, clock=trio.testing.MockClock(autojump_threshold=0))
 

@@ -15,7 +15,6 @@ import pytest
 from hip3.cli.main import make_app
 from hip3.cli.replay_run import ReplayOptions
 from hip3.exchange.faults import Drop, Faults, Point
-from hip3.settings.schema import HaltOnDisconnect
 from hip3.simulate.plan import BURST, HORIZON, Plan, Strike, make_plan
 from hip3.simulate.trial import Trial, run_trial
 
@@ -42,7 +41,7 @@ def tried(options: ReplayOptions, plan: Plan) -> Trial:
 
 
 def peaceful(seed: int) -> Plan:
-    return Plan(seed, 0.0, HaltOnDisconnect.NEVER, ())
+    return Plan(seed, 0.0, False, ())
 
 
 @pytest.mark.parametrize("name", EXCERPTS)
@@ -80,7 +79,7 @@ def test_simulate_faults_differ_by_seed_and_not_by_call() -> None:
     assert make_plan(1).strikes != make_plan(2).strikes
     points = {strike.point for seed in range(20) for strike in make_plan(seed).strikes}
     assert points == set(Point)
-    assert {make_plan(seed).halt_on_disconnect for seed in range(8)} == {HaltOnDisconnect.EXPOSED, HaltOnDisconnect.NEVER}
+    assert {make_plan(seed).ends_trading for seed in range(8)} == {True, False}
     most = HORIZON + BURST
     assert all(s.nth < most for seed in range(20) for s in make_plan(seed).strikes if s.point is not Point.INFO)
 
