@@ -36,7 +36,7 @@ def keys_new(
     """
     path = out.expanduser()
     try:
-        address = create_keystore(path, _new_passphrase(os.environ, passphrase_env))
+        address = create_keystore(path, new_passphrase(os.environ, passphrase_env))
     except KeySourceError as e:
         return _failed(e)
     if as_json:
@@ -45,7 +45,7 @@ def keys_new(
     print(f"address   {address}\nkeystore  {path}\n")
     print("Next: approve this address as an API wallet of your account at the venue, then set in the configuration:")
     print(f'  signer_address = "{address}"\n  [signer]')
-    place = f"path = {json.dumps(str(path.absolute()))}{_env_part(passphrase_env)}"
+    place = f"path = {json.dumps(str(path.absolute()))}{env_part(passphrase_env)}"
     print(f'  key_source = {{type = "keystore", {place}}}')
     return 0
 
@@ -113,7 +113,7 @@ def named_source(
     return None
 
 
-def _new_passphrase(env: Mapping[str, str], variable: str) -> str:
+def new_passphrase(env: Mapping[str, str], variable: str) -> str:
     """From the environment, else typed twice."""
     found = env.get(variable)
     if found:
@@ -126,7 +126,7 @@ def _new_passphrase(env: Mapping[str, str], variable: str) -> str:
     return typed
 
 
-def _env_part(variable: str) -> str:
+def env_part(variable: str) -> str:
     return "" if variable == PASSPHRASE_VAR else f", passphrase_env = {json.dumps(variable)}"
 
 

@@ -18,6 +18,7 @@ from hip3.cli import (
     market_cmd,
     ops_cmd,
     report_cmd,
+    rotate_cmd,
     run_cmd,
     status_cmd,
 )
@@ -50,7 +51,13 @@ def make_app() -> App:
     app.command(exchange_cmd.exchange, name="exchange")
     config = {"check": config_cmd.config_check, "show": config_cmd.config_show, "hash": config_cmd.config_hash}
     app.command(_group("config", "Check, show and hash a configuration.", config))
-    app.command(_group("keys", "API wallet keys.", {"new": keys_cmd.keys_new, "address": keys_cmd.keys_address}))
+    app.command(
+        _group(
+            "keys",
+            "API wallet keys.",
+            {"new": keys_cmd.keys_new, "address": keys_cmd.keys_address, "rotate": rotate_cmd.keys_rotate},
+        )
+    )
     app.command(_group("ops", "Command the running bot.", ops_cmd.COMMANDS))
     app.command(_group("fsm", "State machines.", {"export": fsm_cmd.fsm_export}))
     return app

@@ -34,6 +34,7 @@ from hip3.exchange.server import NotLoopback, PortBusy, serve
 from hip3.io.clock import SystemClock
 from hip3.io.dial import dialer
 from hip3.io.keys import KeySourceError, check_address, load_trading_key
+from hip3.ops.agents import refuse_retired
 from hip3.ops.boot import PreflightRefused
 from hip3.ops.certificates import keep_in
 from hip3.ops.commands import Operator
@@ -109,6 +110,7 @@ def _configured_key(loaded: LoadedSettings) -> TradingKey | None:
         settings.signer.key_source, os.environ, passphrase=terminal_passphrase(), resolve=loaded.resolve_path
     )
     check_address(key, settings.signer_address)
+    refuse_retired(state_dir(os.environ), key.address)
     return key
 
 

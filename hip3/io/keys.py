@@ -72,17 +72,31 @@ def create_keystore(path: Path, passphrase: str, *, scrypt_n: int = SCRYPT_N) ->
     """
     if not passphrase:
         raise KeySourceError("the passphrase of a keystore must not be empty")
-    secret = secrets.token_bytes(32)
-    try:
-        key = TradingKey(secret)
-    except BadKeyText:  # zero or past the curve's order: 1 in 2**128
-        raise KeySourceError("the random key was not valid; try again") from None
+    secret, key = _fresh()
     from eth_account import Account  # noqa: PLC0415 - half a second of imports that a start on paper does without
 
     # The kdf is stated because eth-account takes it from an environment variable otherwise.
     keystore = Account.encrypt(secret, passphrase, kdf="scrypt", iterations=scrypt_n)
     _write_new(path, json.dumps(keystore).encode("ascii"))
     return key.address
+
+
+def create_key_file(path: Path) -> str:
+    """Writes a fresh random key as 64 hex digits, mode 0600 and not encrypted, and returns its checksum address.
+
+    Refuses an existing `path` (a symbolic link included). Raises KeySourceError.
+    """
+    secret, key = _fresh()
+    _write_new(path, secret.hex().encode("ascii") + b"\n")
+    return key.address
+
+
+def _fresh() -> tuple[bytes, TradingKey]:
+    secret = secrets.token_bytes(32)
+    try:
+        return secret, TradingKey(secret)
+    except BadKeyText:  # zero or past the curve's order: 1 in 2**128
+        raise KeySourceError("the random key was not valid; try again") from None
 
 
 def _from_env(name: str, env: Mapping[str, str]) -> TradingKey:

@@ -5,6 +5,7 @@ Every question names its dex and the account, never the agent. Nothing here sign
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import trio
@@ -22,7 +23,7 @@ from hip3.venue.hyperliquid.errors import MetadataError, WireError
 from hip3.venue.hyperliquid.fees import taker_rate
 from hip3.venue.hyperliquid.metadata import open_interest_caps, require_market, resolve_markets
 from hip3.venue.hyperliquid.parse import (
-    UserRole,
+    ExtraAgent,
     parse_account_state,
     parse_all_mids,
     parse_asset_ctxs,
@@ -42,6 +43,10 @@ FROM_VENUE = "venue"
 
 class PreflightRefused(Exception):
     """The start is refused; the message says what was asked, what came, and what to do (exit code 3)."""
+
+
+class NotApproved(PreflightRefused):
+    """The venue does not know the address as an agent: not yet, or not any more."""
 
 
 @frozen
@@ -177,28 +182,34 @@ async def _check_agent(rest: RestClient, answers: _Answers, user: str, signer: s
     """
     if signer.lower() == user.lower():
         return ["the account's own key signs; an agent (API wallet) key could not withdraw and is safer"]
-    agents = parse_extra_agents(answers.of("agents"))
-    named = next((a for a in agents if a.address.lower() == signer.lower()), None)
-    if named is None:
-        _require_agent(parse_user_role(await rest.info(info.user_role(signer))), user, signer)
+    agent = await find_agent(rest, user, signer, parse_extra_agents(answers.of("agents")), now_ms)
+    if agent.valid_until_ms is None:
         return []
-    if named.valid_until_ms is None:
-        return []
-    if named.valid_until_ms <= now_ms:
-        raise PreflightRefused(f"agent {signer} ({named.name}) has expired. Approve a new agent; never reuse an address.")
-    days = (named.valid_until_ms - now_ms) // DAY_MS
+    days = (agent.valid_until_ms - now_ms) // DAY_MS
     return [f"agent {signer} expires in {days} days; plan its rotation"] if days < EXPIRY_WARNING_DAYS else []
 
 
-def _require_agent(role: UserRole, user: str, signer: str) -> None:
+async def find_agent(rest: RestClient, user: str, signer: str, agents: Sequence[ExtraAgent], now_ms: int) -> ExtraAgent:
+    """The account's agent of this address; one that the venue's list of named `agents` lacks is without name and expiry.
+
+    Raises NotApproved; PreflightRefused for an agent of another account and one that has expired at `now_ms`; QueryFailed
+    and WireError for the question about an address that is not on the list.
+    """
+    named = next((a for a in agents if a.address.lower() == signer.lower()), None)
+    if named is not None:
+        if named.valid_until_ms is not None and named.valid_until_ms <= now_ms:
+            raise PreflightRefused(
+                f"agent {signer} ({named.name}) has expired. Approve a new agent; never reuse an address."
+            )
+        return named
+    role = parse_user_role(await rest.info(info.user_role(signer)))
     if role.role != "agent":
-        raise PreflightRefused(
-            f"signer {signer} is not an agent, the venue says role {role.role!r}; approve it for {user} first"
-        )
+        raise NotApproved(f"signer {signer} is not an agent, the venue says role {role.role!r}; approve it for {user} first")
     if role.account is not None and role.account.lower() != user.lower():
         raise PreflightRefused(
             f"signer {signer} is an agent of {role.account}, but user_address is {user}. Correct one of the two."
         )
+    return ExtraAgent("", signer, None)
 
 
 def _fees(answers: _Answers, settings: Settings, specs: dict[str, MarketSpec]) -> tuple[dict[str, Decimal], str]:
