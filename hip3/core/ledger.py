@@ -218,13 +218,15 @@ class Ledger:
     def mark_unsent(self, cloid: ClientOrderId, at_ms: int) -> None:
         """No byte of it left: it is again what it was before `mark_sent`, in doubt where an earlier sending still is.
 
-        Does nothing for one that was not marked. Raises Refused where the venue speaks of it already, which cannot be.
+        Does nothing for one that was not marked, or that the earlier sending has moved on. Raises Refused where the venue
+        speaks of one that was never sent: then the proof is worth nothing, and the path that gave it is broken.
         """
-        order = self.orders[cloid.value]
-        if order.state is not OrderState.SENT:
+        order = self.orders.get(cloid.value)
+        if order is None or order.state in (OrderState.PENDING, OrderState.UNKNOWN):
             return
         if order.doubted_ms is not None:
-            self.move(order, OrderEvent.DOUBT, at_ms)
+            if order.state is OrderState.SENT:
+                self.move(order, OrderEvent.DOUBT, at_ms)
             return
         self.move(order, OrderEvent.UNSENT, at_ms)
         order.sent_ms = order.nonce = None

@@ -88,7 +88,9 @@ class Scheduler:
         return Enqueued.DEGRADED if in_flight >= self.config.high_water else Enqueued.QUEUED
 
     def enqueue_cancel(self, intent: CancelIntent) -> Enqueued:
-        """QUEUE_FULL is critical to the caller."""
+        """QUEUE_FULL is critical to the caller. The cancel of an order whose cancel is queued already is that one."""
+        if intent in self._cancels:
+            return Enqueued.QUEUED
         if len(self._cancels) >= self.config.queue_cancel:
             return Enqueued.QUEUE_FULL
         self._cancels.append(intent)
@@ -96,6 +98,8 @@ class Scheduler:
 
     def requeue(self, batch: Batch) -> None:
         """Puts cancels and closing orders back at the head, same ids; new orders and stops are never among them (BAT-5)."""
+        for asked_again in [c for c in self._cancels if c in batch.cancels]:
+            self._cancels.remove(asked_again)
         self._cancels.extendleft(reversed(batch.cancels))
         self._reduce_only.extendleft(reversed([o for o in batch.orders if o.may_be_resent]))
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import attrs
 import trio
-from attrs import define, field
-from trio_websocket import WebSocketConnection
 
 from hip3.exchange.scripted import ScriptedSource
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostState
-from hip3.io.dial import Dial
 from hip3.simulate.world import World, open_world
 from tests.app.app_builders import (
     ASSETS,
@@ -28,57 +22,17 @@ from tests.app.app_builders import (
     entries,
     listings,
 )
+from tests.app.failures.plumbing import Plumbing
 
 CALM = {"safety.halt_on_disconnect": "never"}
 PING_S = 20
 """After the start of a session, and every so often: what stands before an order in a socket that takes no bytes (WS-2)."""
 
 
-class Valve(trio.abc.Stream):
-    """A socket that takes no bytes while it is shut."""
-
-    def __init__(self, inner: trio.abc.Stream) -> None:
-        self._inner = inner
-        self.shut = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        while self.shut:  # noqa: ASYNC110 - the test's hand on the valve, no event announces it
-            await trio.sleep(0.01)
-        await self._inner.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._inner.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._inner.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-@define
-class Plumbing:
-    """Puts a valve into each connection."""
-
-    valves: list[Valve] = field(factory=list)
-
-    def through(self, dial: Dial) -> Dial:
-        @asynccontextmanager
-        async def dialed() -> AsyncIterator[WebSocketConnection]:
-            async with dial() as ws:
-                valve = Valve(ws._stream)
-                ws._stream = valve  # the library has no other way to a socket of one's own
-                self.valves.append(valve)
-                yield ws
-
-        return dialed
-
-
 async def shut_before_the_ping(world: World, pipes: Plumbing) -> None:
     """No socket takes a byte from just before the first pings on, until the account's link is lost."""
     await trio.sleep(PING_S - 0.2)
-    for valve in pipes.valves:
-        valve.shut = True
+    pipes.shut()
     await world.until(lambda: any(n.fields["link"] == "account" for n in world.events("ws_lost")), 10)
 
 
