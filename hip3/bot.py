@@ -7,14 +7,12 @@ were given.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from decimal import Decimal
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from hip3.core.budget import ActionBudget
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
-from hip3.core.clearing import Obstacle, halts, holds, obstacles
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
 from hip3.core.drift import Drift, DriftLimits, judge_drift
@@ -26,6 +24,7 @@ from hip3.core.market import MarketState, missing_market_data
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
+from hip3.core.recovery import Evidence
 from hip3.core.risk import DailyLimits
 from hip3.core.run_mode import RunMode
 from hip3.core.scheduler import Scheduler
@@ -42,14 +41,14 @@ from hip3.io.link import Link
 from hip3.io.rest import RestClient
 from hip3.ops import latch
 from hip3.ops.boot import VenueFacts
-from hip3.settings.schema import HaltOnDisconnect, Settings, StartupPolicy
+from hip3.settings.schema import HaltOnDisconnect, Settings
 from hip3.tasks.channels import Doorbell, SignalSlots
 from hip3.tasks.executor import Executor
 from hip3.tasks.ingest import MarketIngest
 from hip3.tasks.metadata import MetadataTask
 from hip3.tasks.position import PositionTask
 from hip3.tasks.ready_watch import ReadyWatch
-from hip3.tasks.reconcile import READ_EVERY_MS, Reconcile
+from hip3.tasks.reconcile import Reconcile
 from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
 from hip3.venue.hyperliquid.nonce import NonceSource
@@ -138,6 +137,8 @@ class Bot:
     trader: Trader | None = None
     halt_flatten: HaltFlatten | None = None
     """The last one of this process."""
+    evidence: Evidence = field(factory=Evidence)
+    """For the recovery from HALT (STOP-4)."""
     seen_incident: int = 0
     kept_latch: str | None = None
     """What the store has of the causes."""
@@ -242,14 +243,21 @@ class Bot:
         px = ctx.mark_px if ctx is not None and ctx.mark_px is not None else position.entry_px
         drift = judge_drift(ours, venue, px, drift_limits(self.settings))
         message = f"{coin}: the books had {ours}, the venue states {venue}, {abs(venue - ours) * px:.2f} USD apart"
+        self.evidence.disturbed(self.safety.incident)
         if drift is Drift.WARN:
             self.safety.add(ReasonCode.RECONCILE_WARN, Severity.SAFE, coin, message, Clears.AUTO)
         elif drift is Drift.CRITICAL:
             self.safety.add(ReasonCode.RECONCILE_CRITICAL, Severity.HALT, coin, message, Clears.OPERATOR)
 
     def on_agree(self) -> None:
+        """A statement of the venue agrees with the books in everything."""
+        self.evidence.agreed(self.safety.incident)
         for coin in [c.source for c in self.safety.causes if c.code is ReasonCode.RECONCILE_WARN]:
             self.safety.clear(ReasonCode.RECONCILE_WARN, coin)
+
+    def on_unread(self) -> None:
+        """The account could not be read."""
+        self.evidence.disturbed(self.safety.incident)
 
     def on_link(self, name: str, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
         self.scribe.transition("connection", name, before.name, after.name, event.name)
@@ -274,50 +282,3 @@ class Bot:
         """After each fact: a position that is there in HALT is the halt procedure's business, whoever opened it."""
         if self.safety.mode is SafetyMode.HALT and self.ledger.held():
             self.halt_bell.ring()
-
-    # ---- what stands between this mode and a looser one
-
-    def promotion_obstacles(self, code: ReasonCode) -> list[Obstacle]:
-        """What lacks for ARMED_LIVE (SAFE-3), by policy or by an operator, who may end some causes with it."""
-        if code is ReasonCode.AUTO_PROMOTE:
-            found = [Obstacle(c.code.value, c.message) for c in self.safety.blocking_promotion(code)]
-        else:
-            found = [Obstacle(c.code.value, f"HALT, to be ended first: {c.message}") for c in halts(self.safety)]
-            found += obstacles(self.safety, holds(self.safety))
-        if not self.ready.is_ready:
-            missing = ", ".join(c.value for c in self.ready.missing)
-            found.append(Obstacle("READY", f"{self.ready.state.name}, missing: {missing or 'a session'}"))
-        return found + ([] if self.trader is None else list(self._unreconciled(self.trader)))
-
-    def _unreconciled(self, trader: Trader) -> Iterator[Obstacle]:
-        """Why the books are not known to agree with the venue."""
-        read_ms = trader.reconcile.account_read_ms
-        if read_ms is None:
-            yield Obstacle("RECONCILE", "the account has not been read yet")
-        elif (age := self.io.clock.mono_ms() - read_ms) > 2 * READ_EVERY_MS:
-            yield Obstacle("RECONCILE", f"the account was read {age} ms ago")
-        for order in self.ledger.in_doubt():
-            yield Obstacle("RECONCILE", f"order {order.cloid} on {order.intent.coin} is in doubt")
-
-    def release_obstacles(self, *, accept_residue: bool) -> list[Obstacle]:
-        """What lacks to leave HALT towards ARMED_SAFE: no cause holds still, and the account is certified flat."""
-        found = obstacles(self.safety, halts(self.safety))
-        if self.trader is None or accept_residue:
-            return found
-        last = self.halt_flatten
-        if last is None or last.incident != self.safety.incident:
-            found.append(Obstacle("FLAT_CERTIFICATE", "no flatten has ended since the last cause of this HALT came"))
-        elif not last.certificate.flat:
-            left = "; ".join(last.certificate.residual or last.certificate.problems)
-            found.append(Obstacle("FLAT_CERTIFICATE", f"not flat: {left}"))
-        elif self.is_exposed:
-            coins = ", ".join(p.coin for p in self.ledger.held()) or "orders under way"
-            found.append(Obstacle("EXPOSURE", f"not flat any more: {coins}"))
-        return found
-
-    def try_promote(self) -> None:
-        """ARMED_SAFE to ARMED_LIVE by policy, when READY-TRADING holds and nothing else forbids it (SAFE-3)."""
-        if self.settings.safety.startup_policy is not StartupPolicy.AUTO or self.safety.mode is not SafetyMode.ARMED_SAFE:
-            return
-        if not self.promotion_obstacles(ReasonCode.AUTO_PROMOTE):
-            self.safety.promote(ReasonCode.AUTO_PROMOTE, "READY-TRADING, startup_policy = auto")

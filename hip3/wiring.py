@@ -30,6 +30,7 @@ from hip3.core.tally import Tally
 from hip3.fsm.lifecycle import LIFECYCLE_TABLE
 from hip3.fsm.machines import Driver
 from hip3.io.link import Link, LinkLost, NotSent, SharedLimits
+from hip3.ops import modes
 from hip3.ops.boot import FROM_VENUE, VenueFacts
 from hip3.ops.detector_config import detector_config
 from hip3.ops.exit_config import exit_config, exit_rules, protection_config
@@ -156,7 +157,7 @@ def build(
             journal=journal,
             scribe=scribe,
             is_protection_due=lambda: late[0].is_protection_due,
-            on_look=lambda: late[0].try_promote(),  # noqa: PLW0108 - as above
+            on_look=lambda: modes.look(late[0]),
         ),
         metadata=MetadataTask(
             rest=io.rest,
@@ -267,6 +268,7 @@ def _add_trader(
         clock=io.clock,
         journal=journal,
         on_doubt_that_stays=Severity.HALT if settings.safety.halt_on_retry_budget else Severity.SAFE,
+        on_unread=bot.on_unread,
     )
     position = PositionTask(
         bookkeeper,

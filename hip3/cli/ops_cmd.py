@@ -65,6 +65,17 @@ def ops_unhalt(*, reason: Reason, accept_residue: AcceptResidue = False, as_json
     return _send({"command": "unhalt", "reason": reason, "accept_residue": accept_residue}, as_json=as_json)
 
 
+def ops_maintenance_skip(*, reason: Reason, as_json: Json = False) -> int:
+    """Record that the time in which nobody followed the account is not to be followed up, for this incident only.
+
+    The HALT of the gap then ends by itself after a clean reconcile. Exit code 0: done; 1: there is no such gap; 3: no bot is
+    running; 5: one is, but did not answer.
+
+    Example: hip3 ops maintenance-skip --reason "the venue was down, nothing traded"
+    """
+    return _send({"command": "maintenance-skip", "reason": reason}, as_json=as_json)
+
+
 def ops_reset_safety(
     *,
     mode: Annotated[str, Parameter(help="The mode that is wanted: HALT, ARMED_SAFE or ARMED_LIVE.")],
@@ -98,6 +109,7 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "kill": ops_kill,
     "promote": ops_promote,
     "unhalt": ops_unhalt,
+    "maintenance-skip": ops_maintenance_skip,
     "reset-safety": ops_reset_safety,
 }
 

@@ -25,6 +25,8 @@ class ReasonCode(enum.Enum):
     OPERATOR_HOLD = "OPERATOR_HOLD"
     OPERATOR_KILL = "OPERATOR_KILL"
     MANUAL_UNHALT = "MANUAL_UNHALT"
+    HALT_RECOVERY_AUTO = "HALT_RECOVERY_AUTO"
+    MAINTENANCE_SKIP = "MAINTENANCE_SKIP"
     OBSERVATION = "OBSERVATION"
     WS_DISCONNECT = "WS_DISCONNECT"
     CLOCK_SKEW = "CLOCK_SKEW"
@@ -74,7 +76,7 @@ class Cause:
     clears: Clears
 
 
-PROMOTION_ENDS = frozenset({ReasonCode.BOOTSTRAP, ReasonCode.MANUAL_UNHALT})
+PROMOTION_ENDS = frozenset({ReasonCode.BOOTSTRAP, ReasonCode.MANUAL_UNHALT, ReasonCode.HALT_RECOVERY_AUTO})
 """Causes that say nothing but "not promoted (again) yet". Promotion by policy ends the first alone: after a HALT a person
 promotes."""
 
@@ -186,7 +188,7 @@ class Safety:
         return True
 
     def end(self, causes: Iterable[Cause], code: ReasonCode, source: str, message: str) -> None:
-        """Ends `causes` by the word of an operator; ARMED_SAFE with the cause `code` follows where no HALT is left.
+        """Ends `causes` by the word of an operator, or by STOP-4; ARMED_SAFE with the cause `code` where no HALT is left.
 
         The causes must be in force and clear by an operator. Raises ValueError, unchanged, where one does not.
         """

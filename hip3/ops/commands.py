@@ -16,7 +16,9 @@ from hip3.bot import Bot
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.clearing import Obstacle, endable, halts, holds
 from hip3.core.explain import cause_dict
+from hip3.core.records import IncidentRecord
 from hip3.fsm.safety import SafetyMode
+from hip3.ops import modes
 
 SOURCE = "operator"
 MOST_REASON = 500
@@ -35,7 +37,7 @@ Answer = dict[str, object]
 class Request(msgspec.Struct, forbid_unknown_fields=True):
     """One command as it comes over the socket. `mode`, `reason_code` and `allow_non_halt` belong to reset-safety."""
 
-    command: Literal["hold", "kill", "promote", "unhalt", "reset-safety"]
+    command: Literal["hold", "kill", "promote", "unhalt", "maintenance-skip", "reset-safety"]
     reason: str = ""
     accept_residue: bool = False
     mode: str = ""
@@ -98,6 +100,7 @@ class Operator:
             "kill": lambda: self._kill(said),
             "promote": lambda: self._promote(said),
             "unhalt": lambda: self._unhalt(said, accept_residue=request.accept_residue),
+            "maintenance-skip": lambda: self._skip(said),
             "reset-safety": lambda: self._reset(request, said),
         }
         return commands[request.command]()
@@ -118,7 +121,7 @@ class Operator:
         safety = self.bot.safety
         if safety.mode is SafetyMode.ARMED_LIVE:
             return [], "nothing: ARMED_LIVE already"
-        lacks = self.bot.promotion_obstacles(ReasonCode.MANUAL_PROMOTE)
+        lacks = modes.promotion_obstacles(self.bot, ReasonCode.MANUAL_PROMOTE)
         if lacks:
             return lacks, ""
         if held := holds(safety):
@@ -131,7 +134,7 @@ class Operator:
         safety = self.bot.safety
         if safety.mode is not SafetyMode.HALT:
             return [Obstacle("MODE", f"{safety.mode.name}: there is no HALT to end")], ""
-        lacks = self.bot.release_obstacles(accept_residue=accept_residue)
+        lacks = modes.release_obstacles(self.bot, accept_residue=accept_residue)
         if lacks:
             return lacks, ""
         ended = halts(safety)
@@ -139,6 +142,18 @@ class Operator:
         safety.end(ended, ReasonCode.MANUAL_UNHALT, SOURCE, f"{said}{left}")
         names = ", ".join(c.code.value for c in ended)
         return [], f"ARMED_SAFE{left}: {names} ended; entries wait for a promotion"
+
+    def _skip(self, said: str) -> tuple[list[Obstacle], str]:
+        """REC-3: the gap is not to be filled; for this incident only. The HALT ends by STOP-4, on its other evidence."""
+        bot, code = self.bot, ReasonCode.BACKFILL_WINDOW_EXCEEDED
+        gap = next((c for c in bot.safety.causes if c.code is code), None)
+        if gap is None:
+            return [Obstacle(code.value, "not in force: there is no gap to skip")], ""
+        now = bot.io.clock.wall_ms()
+        bot.evidence.skipped(bot.safety.incident)
+        what = {"skipped": gap.message, "since_ms": gap.since_ms}
+        bot.scribe.put(IncidentRecord(f"skip:{gap.since_ms}", "MAINTENANCE_SKIP", now, said, now, what))
+        return [], f"the gap is skipped: {gap.message}"
 
     def _reset(self, request: Request, said: str) -> tuple[list[Obstacle], str]:
         """OPS-5: the mode that is wanted, by the rules of the command that leads there."""
@@ -177,6 +192,7 @@ def _asked(request: Request) -> str:
         "kill": ReasonCode.OPERATOR_KILL,
         "promote": ReasonCode.MANUAL_PROMOTE,
         "unhalt": ReasonCode.MANUAL_UNHALT,
+        "maintenance-skip": ReasonCode.MAINTENANCE_SKIP,
     }
     code = codes.get(request.command)
     return request.reason_code[:64] if code is None else code.value

@@ -6,7 +6,7 @@ is never resent; it ends by its status, by its fills, or by absence after its ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 from attrs import define, field
@@ -40,6 +40,8 @@ from hip3.venue.hyperliquid.signing import Signer
 
 READ_EVERY_MS = 60_000  # POS-3, NON-2
 RETRY_READ_MS = 2_000
+HALT_UNREAD_MS = 3 * READ_EVERY_MS
+"""Ours: an account that is exposed and was not read for so long has missed two comparisons and the 60 tries between."""
 ABSENCE_MARGIN_MS = 2_000
 """After the expiry: the venue's order index lags by up to 1 s (PROTOCOL 3), and the block that refuses it must be over."""
 CLOSE_ABSENT_MS = 2_000
@@ -66,6 +68,8 @@ class Reconcile:
     """What EXECUTION_RETRY_BUDGET_EXCEEDED forbids (POST-4)."""
     fills_since_ms: int | None = None
     """Venue time from which an earlier run's books are to be continued; None once they were, or where there are none."""
+    on_unread: Callable[[], None] = lambda: None
+    """Told of each reading of the account that failed."""
     live: bool = False
     """The account session is subscribed; set by its handler, in the step in which it happens."""
     account_read_ms: int | None = None
@@ -144,8 +148,13 @@ class Reconcile:
         return True
 
     def _say_stale(self, why: str) -> None:
-        message = f"the account could not be read: {why}"
-        self.safety.add(ReasonCode.SNAPSHOT_STALE, Severity.SAFE, "reconcile", message, Clears.AUTO)
+        """No entries on books that nobody can compare; held for long on such books is a HALT (REC-4, STOP-4)."""
+        message, severity, clears = f"the account could not be read: {why}", Severity.SAFE, Clears.AUTO
+        read_ms = self.account_read_ms
+        if read_ms is not None and self.clock.mono_ms() - read_ms > HALT_UNREAD_MS and self.ledger.is_exposed:
+            severity, clears = Severity.HALT, Clears.OPERATOR
+        self.on_unread()
+        self.safety.add(ReasonCode.SNAPSHOT_STALE, severity, "reconcile", message, clears)
 
     async def _read_service(self) -> bool:
         """Server time (NON-2) and the address budget (GATE-5)."""
