@@ -21,6 +21,7 @@ from hip3.cli import (
     rotate_cmd,
     run_cmd,
     status_cmd,
+    watchdog_cmd,
 )
 
 EXIT_CONFIGURATION = 2  # END-3
@@ -44,6 +45,7 @@ def make_app() -> App:
     app.command(run_cmd.run, name="run")
     app.command(status_cmd.status, name="status")
     app.command(flatten_cmd.flatten, name="flatten")
+    app.command(watchdog_cmd.watchdog, name="watchdog")
     app.command(explain_cmd.explain, name="explain")
     app.command(report_cmd.report, name="report")
     app.command(market_cmd.replay, name="replay")

@@ -8,6 +8,8 @@ import random
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -39,6 +41,8 @@ from hip3.ops.boot import PreflightRefused
 from hip3.ops.certificates import keep_in
 from hip3.ops.commands import Operator
 from hip3.ops.control_server import open_control_socket
+from hip3.ops.files import PidTaken, remove_pid, write_pid
+from hip3.ops.heartbeat import Heart
 from hip3.ops.journal_file import LogFile, LogUnwritable, open_run_journal, state_dir
 from hip3.ops.local_socket import SocketUnavailable
 from hip3.ops.paper import make_paper, paper_source
@@ -53,6 +57,7 @@ from hip3.venue.hyperliquid.endpoints import Endpoints
 from hip3.venue.hyperliquid.signing import Signer, TradingKey
 
 EXIT_OK, EXIT_CONFIGURATION, EXIT_PREFLIGHT, EXIT_EXPOSED, EXIT_INTERNAL = 0, 2, 3, 4, 5  # END-3
+PID_FILE = "run.pid"
 Debug = Annotated[bool, Parameter(negative="", help="Show a trace-back where something unexpected breaks.")]
 
 
@@ -93,12 +98,28 @@ def run(
             return _refused(EXIT_CONFIGURATION, f"--duration {duration}: expected seconds above 0", as_json=as_json)
         loaded = load(config, os.environ)
         key = _configured_key(loaded)
-        return trio.run(_main, loaded, key, options, restrict_keyboard_interrupt_to_checkpoints=True)
+        with _pid_file():
+            return trio.run(_main, loaded, key, options, restrict_keyboard_interrupt_to_checkpoints=True)
     except ConfigError as e:
         print_config_error(e, as_json=as_json)
         return EXIT_CONFIGURATION
     except KeySourceError as e:
         return _refused(EXIT_CONFIGURATION, str(e), as_json=as_json)
+
+
+@contextmanager
+def _pid_file() -> Iterator[None]:
+    """Names this process in the state folder while it lives, for the stop script; where it cannot, it says so (RUN-2)."""
+    path, pid = state_dir(os.environ) / PID_FILE, os.getpid()
+    try:
+        write_pid(path, pid)
+    except (OSError, PidTaken) as e:
+        print(f"hip3 run: WARNING no pid file, the stop script cannot find this bot: {e}", file=sys.stderr)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            remove_pid(path, pid)
 
 
 def _configured_key(loaded: LoadedSettings) -> TradingKey | None:
@@ -128,7 +149,7 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
     code = EXIT_INTERNAL
     try:
         async with trio.open_nursery() as process:
-            await process.start(_watch_signals, stop)
+            await process.start(_watch_signals, stop)  # first, so that whoever reads the pid file can stop it
             code = await _session(process, loaded, key, options, stop)
             process.cancel_scope.cancel()
     except* (PreflightRefused, PortBusy, NotLoopback, RecordingError) as group:
@@ -172,12 +193,16 @@ async def _session(
         print(line, file=out)
     reader = JournalReader(journal, clock, log=_journal_file(options.log, journal, clock, out), plain=None)
     display: LiveStatus | None = None
+    heart: Heart | None = None
     process.start_soon(stop_after, options.duration_s, stop)
 
     def show(app: App) -> None:
-        nonlocal display
+        nonlocal display, heart
         settle_garbage_collector()
-        app.keep_certificate = keep_in(state_dir(os.environ), os.getpid())
+        state = state_dir(os.environ)
+        app.keep_certificate = keep_in(state, os.getpid())
+        heart = Heart(app.bot, state, os.getpid(), settings.watchdog.heartbeat_ms)
+        process.start_soon(heart.run)
         reader.count_filters(app.bot.detector.rejected)
         app.bot.note("info", "run_started", run=f"{app.bot.run_id:x}", process=os.getpid(), version=hip3.__version__)
         _serve_status(process, app.bot, reader, loaded.hash)
@@ -201,6 +226,8 @@ async def _session(
             run_mode=options.run_mode,
         )
     finally:
+        if heart is not None:
+            heart.beat()  # the last one: how it ended
         if display is not None:
             display.finish()
         reader.close()

@@ -208,6 +208,7 @@ SENTENCES: dict[str, str] = {
     "journal": "journal of this run: {file}",
     "journal_not_kept": "no journal is kept: {why}",
     "journal_turned": "the journal went on in a new part",
+    "heartbeat_not_written": "the heartbeat cannot be written, a watchdog will take this bot for dead: {why}",
     "certificate_not_kept": "the flat certificate could not be written: {why}",
     "status_unavailable": "hip3 status cannot ask this bot: {why}",
     "control_unavailable": "hip3 ops cannot command this bot, signals still stop it: {why}",

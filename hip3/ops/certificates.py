@@ -6,13 +6,12 @@ Evidence, never memory: nothing that trades reads them. A disk that fails is tol
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hip3.io.certificate import FlatCertificate
+from hip3.ops.files import replace_file
 from hip3.ops.journal_file import iso_text
 
 FOLDER = "certificates"
@@ -54,19 +53,6 @@ def write_certificate(state: Path, c: FlatCertificate, pid: int) -> Path:
     for old in sorted(folder.glob("*Z-*.*"), key=lambda p: p.name, reverse=True)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Writes a file, mode 0600, in one step: who reads it finds the old content or the new. Raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(text)
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise
 
 
 def keep_in(state: Path, pid: int) -> Callable[[FlatCertificate], str | None]:

@@ -76,9 +76,9 @@ class Tool:
         refuse_unless_agent(signer, acts, None if self.order.acts_for_vault else self.order.account)
         return None
 
-    async def flatten(self, deadline_s: float) -> FlatCertificate:
-        """The procedure; flat only where the venue's answers are those of an account."""
-        return await self._flattener().run(self._target(), deadline_s)
+    async def flatten(self, deadline_s: float, reason: str | None = None) -> FlatCertificate:
+        """The procedure; `reason` instead of the order's."""
+        return await self._flattener().run(self._target(reason), deadline_s)
 
     async def look(self, deadline_s: float) -> FlatCertificate:
         """Asks what there is; sends nothing."""
@@ -88,8 +88,8 @@ class Tool:
         o = self.order
         return Flattener(self.rest, o.signer, self.nonces, self.cloids, o.exits, self.clock, self.progress)
 
-    def _target(self) -> FlattenTarget:
-        return FlattenTarget(self.order.account, self.order.dexes, reason=self.order.reason)
+    def _target(self, reason: str | None = None) -> FlattenTarget:
+        return FlattenTarget(self.order.account, self.order.dexes, reason=reason or self.order.reason)
 
     async def _follow_clock(self) -> None:
         """Nonces must be near the venue's time (PROTOCOL 5.5), whatever this machine's clock says."""

@@ -295,6 +295,14 @@ def messages_fit_the_venue(settings: Settings) -> Found:
         yield _contradiction("executor.messages_per_min", str(most), remedy, "network")
 
 
+def heartbeats_outpace_the_watchdog(settings: Settings) -> Found:
+    """DEAD-1: a bot whose heartbeat is merely late must not be taken for dead."""
+    w = settings.watchdog
+    if w.stale_ms < 3 * w.heartbeat_ms:
+        remedy = f"at least three heartbeats (3 x {w.heartbeat_ms}); raise it or lower watchdog.heartbeat_ms"
+        yield _contradiction("watchdog.stale_ms", str(w.stale_ms), remedy, "watchdog.heartbeat_ms")
+
+
 RULES: tuple[Callable[[Settings], Found], ...] = (
     urls_agree,
     paper_urls_come_together,
@@ -308,6 +316,7 @@ RULES: tuple[Callable[[Settings], Found], ...] = (
     executor_cap_is_smallest,
     numbers_are_in_order,
     messages_fit_the_venue,
+    heartbeats_outpace_the_watchdog,
     exit_rules_have_an_effect,
     filters_are_complete,
     paper_stays_on_paper,

@@ -288,6 +288,15 @@ class Shutdown:
 
 
 @frozen(kw_only=True)
+class WatchdogKeys:
+    """`[watchdog]`: the heartbeat, and when a watchdog takes the bot for dead (DEAD-1)."""
+
+    heartbeat_ms: int = _whole(1000)
+    stale_ms: int = _whole(10_000)
+    """Ten heartbeats; ours. A bot that is only slow must not be taken for dead."""
+
+
+@frozen(kw_only=True)
 class Paper:
     """`[paper]`: the embedded exchange. Delays as in the exchange's own defaults (PROTOCOL 7.2 and 12)."""
 
@@ -331,6 +340,7 @@ class Settings:
     executor: Executor = attrs.field(factory=Executor)
     reconcile: ReconcileKeys = attrs.field(factory=ReconcileKeys)
     shutdown: Shutdown = attrs.field(factory=Shutdown)
+    watchdog: WatchdogKeys = attrs.field(factory=WatchdogKeys)
     paper: Paper | None = None
     """None without an embedded exchange; `resolved` fills it in."""
 
