@@ -82,15 +82,12 @@ class Watchdog:
             # Its own clock says how old the first one was when this process came; later ones are dated by being new.
             age_ms = max(0, self.clock.wall_ms() - beat.wall_ms) if self._seen is None else 0
             self._seen, self._seen_ms = beat, self.clock.mono_ms() - age_ms
-        if beat.has_ended_flat:
-            return self._is_well(f"run {beat.run_id:x} has ended flat; nothing to guard")
-        if beat.account is None:
-            return self._is_well(f"run {beat.run_id:x} sends nothing; nothing to guard")
-        found = self._if_old(f"process {beat.pid} in state {beat.state}")
-        return found if found is not None else self._is_well(f"process {beat.pid} is well")
-
-    def _is_well(self, sentence: str) -> None:
-        self._tell("info", sentence)
+        needs_nothing = "has ended flat" if beat.has_ended_flat else "sends nothing" if beat.account is None else None
+        trouble = None if needs_nothing else self._if_old(f"process {beat.pid} in state {beat.state}")
+        if trouble is None:
+            what = f"process {beat.pid} is well" if needs_nothing is None else f"run {beat.run_id:x} {needs_nothing}"
+            self._tell("info", what)
+        return trouble
 
     def _if_old(self, what: str) -> str | None:
         now = self.clock.mono_ms()

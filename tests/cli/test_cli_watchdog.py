@@ -77,7 +77,7 @@ def test_a_killed_bot_is_flattened_by_another_process(tmp_path: Path) -> None:
             killed = time.monotonic()
             said = lines_until(dog.stdout, "FLAT: account")
             took_s = time.monotonic() - killed
-            assert venue.positions() == venue.open_orders() == []
+            assert (venue.positions(), venue.open_orders()) == ([], [])
             assert STALE_S - 0.5 < took_s < STALE_S + 5 + 5  # 5 s are the promise; the rest is this machine's
             assert any("no heartbeat for" in line for line in said)
             dog.send_signal(signal.SIGTERM)
