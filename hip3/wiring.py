@@ -157,6 +157,7 @@ def build(
             journal=journal,
             scribe=scribe,
             is_protection_due=lambda: late[0].is_protection_due,
+            retry=lambda coin: late[0].market_link.renew(coin),  # noqa: PLW0108 - as above
             on_look=lambda: modes.look(late[0]),
         ),
         metadata=MetadataTask(

@@ -187,6 +187,7 @@ SENTENCES: dict[str, str] = {
     "send_failure": "post {post} failed: {why}",
     "mark_released": "{coin}: order {cloid} was taken back before it was sent: {reason}",
     "market_excluded": "{coin}: left out until it has data: {missing}",
+    "market_retried": "{coin}: its subscriptions are made anew",
     "market_included": "{coin}: has data, taken in",
     "fills_unread": "the fills could not be read: {error}",
     "books_unread": "the last fills could not be read, the sums below may lack them",

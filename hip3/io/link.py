@@ -26,7 +26,7 @@ from hip3.io.dial import CONNECTION_FAILURES, Dial
 from hip3.venue.hyperliquid.endpoints import MESSAGES_PER_MINUTE
 from hip3.venue.hyperliquid.errors import WireError
 from hip3.venue.hyperliquid.parse import parse_frame
-from hip3.venue.hyperliquid.subscriptions import PING, Subscription, subscribe_frame
+from hip3.venue.hyperliquid.subscriptions import PING, Subscription, subscribe_frame, unsubscribe_frame
 
 MOST_SUBSCRIPTIONS = 500
 """Half of the venue's 1000 per IP (PROTOCOL 2.6): those of a dead connection are counted for some seconds after it, so a
@@ -164,6 +164,8 @@ class Link:
         self._awaiting: set[tuple[str, str | None, str | None]] = set()
         self._all_acked = trio.Event()
         self._stuck = trio.Event()
+        self._renewing: set[str] = set()
+        self._renewal = trio.Event()
         self._turn = trio.Lock()
         """Whose message the socket is taking."""
         self._last_recv_ms = 0
@@ -228,6 +230,11 @@ class Link:
         if self.state is ConnectionState.SYNCING:
             self._machine.fire(ConnectionEvent.SYNCED)
 
+    def renew(self, coin: str) -> None:
+        """Has the subscriptions of one coin made anew, with acks and first messages, while a session lives (MD-2)."""
+        self._renewing.add(coin)
+        self._renewal.set()
+
     async def run(self) -> None:
         """Keeps the link up until cancelled."""
         try:
@@ -286,6 +293,7 @@ class Link:
                     nursery.start_soon(self._watch)
                     nursery.start_soon(self._watch_stuck)
                     await self._subscribe()
+                    await self._renew()
         except* (LinkLost, *CONNECTION_FAILURES) as group:
             error = first_leaf(group)
             reason = str(error) if isinstance(error, LinkLost) else f"{type(error).__name__}: {error}".rstrip(": ")
@@ -309,6 +317,20 @@ class Link:
         if not self._require_all:
             self.synced()  # market data bring their own state with the first message of each channel (PROTOCOL 2.2)
 
+    async def _renew(self) -> None:
+        """Serves `renew` until the session ends; what was wanted of an earlier session, this one began with."""
+        self._renewing.clear()
+        while True:
+            self._renewal = trio.Event()
+            wanted, self._renewing = self._renewing, set()
+            for subscription in self._subscriptions:
+                if subscription.get("coin") in wanted:
+                    await self._respect_message_limit()
+                    await self.send(unsubscribe_frame(subscription))
+                    await self.send(subscribe_frame(subscription))
+            if not self._renewing:
+                await self._renewal.wait()
+
     async def _read(self, ws: WebSocketConnection) -> None:
         while True:
             raw = await ws.get_message()
@@ -321,6 +343,8 @@ class Link:
                 self._note("warning", "frame_unreadable", error=str(e), count=self.unreadable)
                 continue
             if isinstance(event, Subscribed):
+                if event.method != "subscribe":
+                    continue  # the end of a subscription that is being renewed
                 self._on_ack(event)
             elif isinstance(event, ChannelError):
                 self._note("warning", "channel_error", text=event.text)

@@ -27,6 +27,8 @@ from hip3.tasks.channels import Doorbell, Mailbox
 PERIOD_MS = 100
 """A time stop is late by at most this plus the order's own way."""
 EXCLUDE_AFTER_MS = 10_000  # MD-2
+RETRY_EVERY_MS = 30_000
+"""Ours: renewing one market costs four messages of the 2000 of a minute, six with depth."""
 
 
 @define
@@ -52,7 +54,11 @@ class Timers:
     """True where the executor would place or withdraw a protective stop, if it were awake (EXIT-5)."""
     on_look: Callable[[], None] = lambda: None
     """Called at the end of each look; promotion by policy happens there."""
+    retry: Callable[[str], None] = lambda _coin: None
+    """Has the subscriptions of a market renewed."""
     excluded: set[str] = field(factory=set)
+    _retry_ms: dict[str, int] = field(factory=dict)
+    """When the next attempt with an excluded market is due, monotonic."""
 
     async def run(self) -> None:
         """Looks every PERIOD_MS until cancelled."""
@@ -106,9 +112,18 @@ class Timers:
                 if connected is not None and now - connected >= EXCLUDE_AFTER_MS and market.bbo is None:
                     self.excluded.add(coin)
                     self._note("warning", "market_excluded", coin=coin, missing=missing)
+                    self._try_again(coin, now)
                 else:
                     waiting = waiting or market.bbo is None
+            elif market.bbo is None and connected is not None and now >= self._retry_ms[coin]:
+                self._try_again(coin, now)
         self.ready.set(Condition.MD_READY, holds=ready_any and not waiting and connected is not None)
+
+    def _try_again(self, coin: str, now_ms: int) -> None:
+        """A subscription that was lost at the venue, or its first message, does not come back by itself."""
+        self._retry_ms[coin] = now_ms + RETRY_EVERY_MS
+        self._note("info", "market_retried", coin=coin)
+        self.retry(coin)
 
     def _note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.clock.wall_ms(), level, event, **fields)

@@ -187,3 +187,25 @@ async def test_one_link_may_die_without_the_other(autojump_clock: object) -> Non
         await world.ready()
         assert world.bot.safety.mode is SafetyMode.ARMED_LIVE
         await holding(world, NVDA)
+
+
+async def test_a_quiet_account_keeps_its_session(autojump_clock: object) -> None:
+    """WS-2: the venue hangs up where it sent nothing for 60 s: in four minutes without an own event the pings prevent it."""
+    async with world_of(settings_of(SNDK), script(calm(SNDK, until_s=260))) as world:
+        await world.ready()
+        await trio.sleep(240)
+        assert connects(world) == [1, 1]
+        assert world.bot.ready.is_ready
+
+
+async def test_an_account_session_without_an_ack_is_made_anew(autojump_clock: object) -> None:
+    """WS-4, RDY-1: the ack of an account channel is lost: not READY; after 10 s the session is given up, the next one is."""
+    async with world_of(settings_of(SNDK), script(calm(SNDK, until_s=60))) as world:
+        await world.ready()
+        world.faults.add(lost("subscriptionResponse", uses=1))
+        session_of(world, "userFills").cut()
+        await world.until(lambda: any("no ack within" in str(n.fields["reason"]) for n in world.events("ws_lost")), 15)
+        assert not world.bot.ready.is_ready
+        assert world.entries == []
+        await world.ready()
+        assert connects(world) == [1, 3]

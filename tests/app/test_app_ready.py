@@ -200,3 +200,19 @@ async def test_who_waits_for_ready_is_woken_when_it_holds() -> None:
             assert world.events()[-1].event != "not_ready"
             cut_account(world)
             await world.until(lambda: not world.bot.ready.is_ready, 2)
+
+
+async def test_a_market_that_was_left_out_is_subscribed_anew() -> None:
+    """MD-2: no quote comes and none changes: after 10 s it is left out and retried, again after 30 s; then it trades."""
+    lost = Rule(Point.FRAME, Drop(), lambda s: s == "bbo", uses=None)
+    script = Script().calm().oracle(12_500, "602").oracle(42_500, "603")
+    async with open_world(bot_settings(), script.source(), config=FAST, faults=Faults([lost])) as world:
+        await world.until(lambda: bool(world.events("market_retried")), 11)
+        assert world.clock.mono_ms() >= 10_000
+        await world.until(lambda: world.clock.mono_ms() >= 30_000, 30)
+        assert len(world.events("market_retried")) == 1
+        world.faults.rules.clear()
+        await world.until(lambda: bool(world.events("market_included")), 12)
+        assert 40_000 <= world.clock.mono_ms() <= 42_000
+        assert world.bot.market_link.connects == 1
+        await world.until(lambda: bool(world.positions()), 4)
