@@ -38,7 +38,7 @@ async def test_a_trade_that_no_signal_began_has_no_slippage() -> None:
 
 
 async def test_an_order_that_the_status_does_not_know_is_found_among_the_open_ones() -> None:
-    """POST-4: a stop whose answer and frames are lost, with `unknownOid` for ever: it rests, so it is neither given up nor
+    """POST-4, LESSONS 14: a stop whose answer and frames are lost, with `unknownOid` for ever: it rests, so it is neither given up nor
     placed again, and no noop is needed."""
     settings = bot_settings({**LONG, "position.protective_stop_bps": 100})
     faults = Faults(
@@ -54,6 +54,7 @@ async def test_an_order_that_the_status_does_not_know_is_found_among_the_open_on
         assert [(n.fields["status"], n.fields["fills"]) for n in world.events("doubt_answered")] == [("open", 0)]
         await trio.sleep(10)
         assert (len(stops(world)), len(world.open_orders()), world.actions("noop")) == (1, 1, [])
+        assert world.bot.safety.allows_entry  # open is an answer: no budget of questions was used up
 
 
 async def test_trades_that_no_frame_told_of_are_found_by_the_next_comparison() -> None:

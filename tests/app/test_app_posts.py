@@ -254,7 +254,7 @@ async def test_one_error_stands_for_the_whole_batch(autojump_clock: object) -> N
     ids=["unknown status", "no object", "unknown order status", "429", "html"],
 )
 async def test_an_answer_that_nobody_understands_is_doubt(action: FaultAction, autojump_clock: object) -> None:
-    """POST-2, TYP-5: executed, but the answer cannot be read: UNKNOWN, asked at once, FILLED by what the venue says."""
+    """POST-2, TYP-5, LESSONS 19: executed, but the answer cannot be read: UNKNOWN, asked at once, FILLED by what the venue says."""
     async with world_of(settings_of(SNDK), trading(SNDK)) as world:
         await world.ready()
         world.faults.add(lost("order", Point.AFTER_COMMIT, uses=1, action=action), *deaf()[1:])
@@ -268,7 +268,7 @@ async def test_an_answer_that_nobody_understands_is_doubt(action: FaultAction, a
 
 
 async def test_a_post_answered_on_the_error_channel_times_out(autojump_clock: object) -> None:
-    """POST-1, PROTOCOL 2.5: an error frame has no id, so the deadline ends the post, and the query its order."""
+    """POST-1, PROTOCOL 2.5, LESSONS 19: an error frame has no id, so the deadline ends the post, and the query its order."""
     error = '{"channel":"error","data":"Error parsing JSON into valid websocket request: {}"}'
     async with world_of(settings_of(SNDK), trading(SNDK)) as world:
         await world.ready()

@@ -231,6 +231,55 @@ async def test_a_wire_that_breaks_while_sending_leaves_doubt_and_no_count(bench:
     assert event.cloid == order.cloid.value
 
 
+async def test_a_send_that_left_no_byte_leaves_no_doubt(bench: Bench) -> None:
+    """EXE-4, POST-1, POST-6: the post is a SEND_ERROR and never counted; the entry ends, and risk hears of its signal."""
+    bench.wire.breaks = Untaken
+    await bench.enter()
+    bench.settle()
+    assert bench.ledger.orders == {}
+    (order,) = bench.ledger.finished.values()
+    assert (order.state, order.doubted_ms, order.sent_ms) == (OrderState.CANCELED, None, None)
+    posts = bench.executor.posts
+    post = posts.find(1)
+    assert post is not None
+    assert (post.state, posts.sent, posts.completed) == (PostState.SEND_ERROR, 0, 0)
+    event = bench.executor.events.get_nowait()
+    assert isinstance(event, SendFailed)
+    assert (event.signal_id, bench.executor.tally.order_send_failure_total) == (order.intent.signal_id, 1)
+
+
+async def test_a_refused_action_ends_its_orders(bench: Bench) -> None:
+    """EXE-4, POST-2: `status: err` for the whole action: the entry is REJECTED, its market free, nothing in flight."""
+    await bench.enter()
+    bench.executor.inbox.answers.put(PostResponse(1, "action", {"status": "err", "response": "Insufficient margin"}))
+    await bench.executor.step()
+    bench.settle()
+    assert [o.state for o in bench.ledger.finished.values()] == [OrderState.REJECTED]
+    post = bench.executor.posts.find(1)
+    assert post is not None
+    assert (post.state, bench.executor.posts.in_flight) == (PostState.REJECTED, 0)
+
+
+async def test_a_post_can_be_waited_for(bench: Bench, autojump_clock: object) -> None:
+    """POST-1: its future is settled by the answer with the state that it ended in, also for those who come later."""
+    await bench.enter()
+    post = bench.executor.posts.find(1)
+    assert post is not None
+    with trio.move_on_after(1) as scope:
+        await bench.executor.wait(post)
+    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        heard: list[PostState] = []
+
+        async def listen() -> None:
+            heard.append(await bench.executor.wait(post))
+
+        nursery.start_soon(listen)
+        await trio.sleep(1)
+        await bench.answer(1, {"error": "Insufficient margin to place order."})
+    assert [*heard, await bench.executor.wait(post)] == [PostState.ACCEPTED] * 2
+
+
 async def test_a_wire_that_is_down_takes_no_entry(bench: Bench) -> None:
     """POST-3: no socket, so no byte can have left: the entry is dropped, its market is free, no nonce was used."""
     bench.wire.is_up = False
