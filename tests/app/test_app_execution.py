@@ -38,8 +38,8 @@ async def test_a_trade_that_no_signal_began_has_no_slippage() -> None:
 
 
 async def test_an_order_that_the_status_does_not_know_is_found_among_the_open_ones() -> None:
-    """POST-4, LESSONS 14: a stop whose answer and frames are lost, with `unknownOid` for ever: it rests, so it is neither given up nor
-    placed again, and no noop is needed."""
+    """POST-4, LESSONS 14: a stop whose answer and frames are lost, with `unknownOid` for ever: it rests, so it is
+    neither given up nor placed again, and no noop is needed."""
     settings = bot_settings({**LONG, "position.protective_stop_bps": 100})
     faults = Faults(
         [

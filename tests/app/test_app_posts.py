@@ -254,7 +254,7 @@ async def test_one_error_stands_for_the_whole_batch(autojump_clock: object) -> N
     ids=["unknown status", "no object", "unknown order status", "429", "html"],
 )
 async def test_an_answer_that_nobody_understands_is_doubt(action: FaultAction, autojump_clock: object) -> None:
-    """POST-2, TYP-5, LESSONS 19: executed, but the answer cannot be read: UNKNOWN, asked at once, FILLED by what the venue says."""
+    """POST-2, TYP-5, LESSONS 19: executed, but the answer cannot be read: UNKNOWN, asked at once, FILLED by the query."""
     async with world_of(settings_of(SNDK), trading(SNDK)) as world:
         await world.ready()
         world.faults.add(lost("order", Point.AFTER_COMMIT, uses=1, action=action), *deaf()[1:])
