@@ -243,7 +243,9 @@ async def test_a_send_that_left_no_byte_leaves_no_doubt(bench: Bench) -> None:
     post = posts.find(1)
     assert post is not None
     assert (post.state, posts.sent, posts.completed) == (PostState.SEND_ERROR, 0, 0)
-    event = bench.executor.events.get_nowait()
+    events = bench.executor.events
+    assert isinstance(events, Mailbox)
+    event = events.get_nowait()
     assert isinstance(event, SendFailed)
     assert (event.signal_id, bench.executor.tally.order_send_failure_total) == (order.intent.signal_id, 1)
 
