@@ -12,6 +12,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from hip3.core.cause_catalog import codes_by_event
 from hip3.fsm import diagram
 from hip3.fsm.machines import ALL_TABLES
 
@@ -65,15 +66,18 @@ def export(format: Format, machine: str | None = None, out: Path | None = None) 
     written, and for images without graphviz or without a folder.
     """
     tables = _chosen(machine)
+    codes: diagram.Codes = {**codes_by_event()}
     if format in (Format.SVG, Format.PNG):
         if out is None:
             raise ExportError(f"--format {format.value} writes files: name a folder with --out DIR")
-        contents: dict[str, str | bytes] = {f"{t.name}.{format.value}": _render(diagram.dot(t), format) for t in tables}
+        contents: dict[str, str | bytes] = {
+            f"{t.name}.{format.value}": _render(diagram.dot(t, codes), format) for t in tables
+        }
     elif format is Format.MARKDOWN and machine is None:
-        contents = dict(diagram.pages(tables))
+        contents = dict(diagram.pages(tables, codes))
     else:
         draw, suffix = _TEXT[format]
-        contents = {f"{t.name}.{suffix}": draw(t) for t in tables}
+        contents = {f"{t.name}.{suffix}": draw(t, codes) for t in tables}
     if out is None:
         print("\n".join(str(text).rstrip("\n") for text in contents.values()))
         return []

@@ -1,38 +1,42 @@
 """Draws state machines from the tables that run (FSM-1, FSM-2): mermaid, dot, and Markdown with the whole matrix.
 
 Text only and deterministic: the same declaration gives the same bytes, so that a committed drawing can be compared. It
-refuses to add anything of its own: what is on an arrow is the event and the reason of the row.
+refuses to add anything of its own: what is on an arrow is the event, its guard, the reason of the row, and the reason codes
+that the caller gives for the event.
 """
 
 from __future__ import annotations
 
 import enum
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 from hip3.fsm.table import Row, Table
 
 AnyTable: TypeAlias = Table[enum.Enum, enum.Enum]
+Codes: TypeAlias = Mapping[enum.Enum, Sequence[str]]
+"""Reason codes that an event can carry; most events carry none but their own name."""
+_NO_CODES: Codes = MappingProxyType({})
 
 INDEX = "README.md"
 REGENERATE = "hip3 fsm export --format markdown --out docs/fsm"
 _LABEL_WIDTH = 30  # characters of a line on an arrow; wider ones push the states of the larger machines out of sight
 
 
-def mermaid(table: AnyTable) -> str:
-    """The machine as a mermaid `stateDiagram-v2`: one arrow per row, labelled with its event and its reason."""
+def mermaid(table: AnyTable, codes: Codes = _NO_CODES) -> str:
+    """The machine as a mermaid `stateDiagram-v2`: one arrow per row, labelled with event, guard, reason and codes."""
     lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {table.initial.name}"]
     for row in table.rows:
         # ':' and ';' end a label in mermaid's grammar; its entity codes stand for them.
-        why = "".join(f"#{ord(c)};" if c in ":;#<>" else c for c in row.why)
-        label = "<br/>".join([row.event.name, *textwrap.wrap(why, _LABEL_WIDTH, break_long_words=False)])
+        label = "<br/>".join("".join(f"#{ord(c)};" if c in ":;#<>" else c for c in part) for part in _label(row, codes))
         lines.append(f"    {row.source.name} --> {row.target.name} : {label}")
     lines += [f"    {state.name} --> [*]" for state in table.states if state in table.terminal]
     return "\n".join(lines) + "\n"
 
 
-def dot(table: AnyTable) -> str:
+def dot(table: AnyTable, codes: Codes = _NO_CODES) -> str:
     """The machine as a graphviz digraph: double borders are terminal, the point leads to the initial state."""
     lines = [
         f"digraph {_quoted(table.name)} {{",
@@ -46,26 +50,29 @@ def dot(table: AnyTable) -> str:
         lines.append(f"    {_quoted(state.name)} [peripheries={borders}, tooltip={_quoted(str(state.value))}];")
     lines.append(f'    "" -> {_quoted(table.initial.name)};')
     for row in table.rows:
-        label = "\\n".join(_escaped(part) for part in [row.event.name, *textwrap.wrap(row.why, _LABEL_WIDTH)])
+        label = "\\n".join(_escaped(part) for part in _label(row, codes))
         lines.append(f'    {_quoted(row.source.name)} -> {_quoted(row.target.name)} [label="{label}"];')
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def page(table: AnyTable) -> str:
+def page(table: AnyTable, codes: Codes = _NO_CODES) -> str:
     """One machine for a review: states, events, drawing, the matrix of every pair, and the reason of each."""
     parts = [
         f"# State machine: {table.name}",
         f"Drawn from the declaration that runs; do not edit. To draw it again: `{REGENERATE}`.",
-        f"```mermaid\n{mermaid(table)}```",
+        f"```mermaid\n{mermaid(table, codes)}```",
         "## States",
         _table(["state", "meaning", ""], ([s.name, str(s.value), _role(table, s)] for s in table.states)),
         "## Events",
-        _table(["event", "meaning"], ([e.name, str(e.value)] for e in table.events)),
+        _table(
+            ["event", "meaning", "reason codes"],
+            ([e.name, str(e.value), ", ".join(codes.get(e, ()))] for e in table.events),
+        ),
         "## Every pair",
         "A name is the next state, `-` is ignored, `refused` must not happen.",
         matrix(table),
         "## Reasons",
-        _table(["state", "event", "leads to", "why"], map(_row_cells, table.rows)),
+        _table(["state", "event", "leads to", "only where", "why"], map(_row_cells, table.rows)),
         "Ignored:",
         _table(
             ["event", "in", "why"],
@@ -105,13 +112,29 @@ def index(tables: Iterable[AnyTable]) -> str:
         "Every machine of the program, drawn from the tables that run (`hip3/fsm/`). A test fails when these pages are "
         f"out of date; to draw them again: `{REGENERATE}`."
     )
-    return f"# State machines\n\n{intro}\n\n{_table(head, rows)}\n"
+    reading = (
+        "How to read them: an arrow carries its event, `[what must be found true by whoever fires it]`, why it is so, and "
+        "`(the reason codes that it can carry)`. Every pair of a state and an event that has no arrow is in the matrix "
+        "below the drawing, as ignored (`-`) or as refused; a refused one from our own path ends the process by the way "
+        "out. What each reason code means, and who ends it, is in [safety](../safety.md)."
+    )
+    return f"# State machines\n\n{intro}\n\n{_table(head, rows)}\n\n{reading}\n"
 
 
-def pages(tables: Iterable[AnyTable]) -> dict[str, str]:
+def pages(tables: Iterable[AnyTable], codes: Codes = _NO_CODES) -> dict[str, str]:
     """File name to content of the whole Markdown export, the index first."""
     known = tuple(tables)
-    return {INDEX: index(known)} | {f"{table.name}.md": page(table) for table in known}
+    return {INDEX: index(known)} | {f"{table.name}.md": page(table, codes) for table in known}
+
+
+def _label(row: Row[enum.Enum, enum.Enum], codes: Codes) -> list[str]:
+    """The lines on an arrow: event, [guard], reason, (codes)."""
+    guard = f"[{row.guard}]" if row.guard else ""
+    given = f"({', '.join(codes[row.event])})" if codes.get(row.event) else ""
+    lines = [row.event.name]
+    for part in (guard, row.why, given):
+        lines += textwrap.wrap(part, _LABEL_WIDTH, break_long_words=False)
+    return lines
 
 
 def _role(table: AnyTable, state: enum.Enum) -> str:
@@ -121,7 +144,7 @@ def _role(table: AnyTable, state: enum.Enum) -> str:
 
 
 def _row_cells(row: Row[enum.Enum, enum.Enum]) -> list[str]:
-    return [row.source.name, row.event.name, row.target.name, row.why]
+    return [row.source.name, row.event.name, row.target.name, row.guard, row.why]
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:

@@ -47,10 +47,31 @@ LIFECYCLE_TABLE: Table[LifecycleState, LifecycleEvent] = Table(
         Row(_E.STOP, _S.PREFLIGHT, _S.STOPPED, "nothing was sent, so nothing of ours can be left"),
         Row(_E.STOP, _S.SYNC, _S.STOPPING, "an earlier run may have left something: the venue is asked"),
         Row(_E.STOP, _S.RUNNING, _S.STOPPING, "market data and entries end first"),
-        Row(_E.SETTLED, _S.STOPPING, _S.CANCELING, "what was in flight is known, or will be by query"),
+        Row(
+            _E.SETTLED,
+            _S.STOPPING,
+            _S.CANCELING,
+            "what was in flight is known, or will be by query",
+            "no post in flight, or shutdown.settle_ms over",
+        ),
         Row(_E.CANCELED, _S.CANCELING, _S.FLATTENING, "nothing rests that could fill"),
-        Row(_E.VERIFIED_FLAT, _S.FLATTENING, _S.FLAT, "said by the venue, per dex"),
-        *(Row(_E.GAVE_UP, s, _S.STOPPED_EXPOSED, "what is left is listed and the exit code says so") for s in _WAY_OUT),
+        Row(
+            _E.VERIFIED_FLAT,
+            _S.FLATTENING,
+            _S.FLAT,
+            "said by the venue, per dex",
+            "a flat certificate: every dex was asked after the last order, and lists nothing",
+        ),
+        *(
+            Row(
+                _E.GAVE_UP,
+                s,
+                _S.STOPPED_EXPOSED,
+                "what is left is listed and the exit code says so",
+                "a second signal, or shutdown.flatten_deadline_s over",
+            )
+            for s in _WAY_OUT
+        ),
         Row(_E.CLOSED, _S.FLAT, _S.STOPPED, "the store is the last to close"),
     ],
     ignored=[

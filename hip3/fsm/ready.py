@@ -37,7 +37,13 @@ READY_TABLE: Table[ReadyState, ReadyEvent] = Table(
     terminal=(),
     rows=[
         Row(_E.LINK_UP, _S.NOT_READY, _S.SYNCING, "state is rebuilt from nothing after each connect"),
-        Row(_E.COMPLETE, _S.SYNCING, _S.READY, "orders, fills, positions and market data agree"),
+        Row(
+            _E.COMPLETE,
+            _S.SYNCING,
+            _S.READY,
+            "orders, fills, positions and market data agree",
+            "md_ready, order_snapshot, fills_snapshot and position_synced hold",
+        ),
         Row(_E.LINK_DOWN, _S.SYNCING, _S.NOT_READY, "what was read is stale"),
         Row(_E.LOST, _S.READY, _S.SYNCING, "entries stop until it holds again"),
         Row(_E.LINK_DOWN, _S.READY, _S.NOT_READY, "own events may have been missed"),

@@ -30,11 +30,23 @@ SAFETY_TABLE: Table[SafetyMode, SafetyEvent] = Table(
     initial=_S.ARMED_SAFE,
     terminal=(),
     rows=[
-        Row(_E.PROMOTE, _S.ARMED_SAFE, _S.ARMED_LIVE, "READY-TRADING, reconciled, no cause, and somebody allowed it"),
+        Row(
+            _E.PROMOTE,
+            _S.ARMED_SAFE,
+            _S.ARMED_LIVE,
+            "entries leave from here on, and from nowhere else",
+            "READY-TRADING, books reconciled, no other cause in force",
+        ),
         Row(_E.HOLD, _S.ARMED_LIVE, _S.ARMED_SAFE, "entries stop; exits and cancels go on"),
         Row(_E.HALT, _S.ARMED_SAFE, _S.HALT, "flatten and wait for the operator"),
         Row(_E.HALT, _S.ARMED_LIVE, _S.HALT, "flatten and wait for the operator"),
-        Row(_E.RELEASE, _S.HALT, _S.ARMED_SAFE, "a HALT is left towards safe, never straight to live"),
+        Row(
+            _E.RELEASE,
+            _S.HALT,
+            _S.ARMED_SAFE,
+            "a HALT is left towards safe, never straight to live",
+            "no HALT cause holds still, and the account is certified flat or its residue accepted",
+        ),
     ],
     ignored=[
         Ignore(_E.HOLD, (_S.ARMED_SAFE, _S.HALT), "already as strict"),

@@ -34,12 +34,16 @@ class Refused(Exception):
 
 @frozen
 class Row(Generic[S, E]):
-    """From `source`, `event` leads to `target`; `why` is the operational reason."""
+    """From `source`, `event` leads to `target`; `why` is the operational reason.
+
+    `guard` is what whoever fires the event must have found true, where the table cannot see it.
+    """
 
     event: E
     source: S
     target: S
     why: str
+    guard: str = ""
 
 
 @frozen

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from hip3.cli.fsm_cmd import ExportError, Format, export, fsm_export
+from hip3.core.cause_catalog import codes_by_event
 from hip3.fsm import diagram
 from hip3.fsm.machines import ALL_TABLES
 from hip3.fsm.table import Row, Table
 
 ROOT = Path(__file__).resolve().parents[2]
+CODES: diagram.Codes = {**codes_by_event()}
 every_table = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda t: t.name)
 
 
@@ -39,30 +41,36 @@ DOOR: diagram.AnyTable = Table(
 def test_the_committed_export_is_up_to_date() -> None:
     """FSM-2: docs/fsm/ is what the declarations that run draw; when this fails, run the command in its README."""
     folder = ROOT / "docs" / "fsm"
-    expected = diagram.pages(ALL_TABLES)
+    expected = diagram.pages(ALL_TABLES, CODES)
     assert sorted(p.name for p in folder.iterdir()) == sorted(expected)
     for name, text in expected.items():
         assert (folder / name).read_text() == text, f"{name} is out of date: {diagram.REGENERATE}"
 
 
+def label_of(row: Row[enum.Enum, enum.Enum]) -> str:
+    """What stands on an arrow below its event."""
+    codes = CODES.get(row.event, ())
+    return " ".join(filter(None, [f"[{row.guard}]" if row.guard else "", row.why, f"({', '.join(codes)})" if codes else ""]))
+
+
 @every_table
-def test_mermaid_draws_every_row_with_event_and_reason(table: diagram.AnyTable) -> None:
-    """FSM-1: each row is one arrow with its event and its reason, and every state is drawn."""
-    text = diagram.mermaid(table)
+def test_mermaid_draws_every_row_with_event_guard_reason_and_codes(table: diagram.AnyTable) -> None:
+    """FSM-1: each row is one arrow with its event, guard, reason and reason codes, and every state is drawn."""
+    text = diagram.mermaid(table, CODES)
     arrows = re.findall(r"^    (\w+) --> (\w+) : (\w+)<br/>(.+)$", text, re.MULTILINE)
     plain = [(a, b, e, re.sub(r"#(\d+);", lambda m: chr(int(m[1])), why).replace("<br/>", " ")) for a, b, e, why in arrows]
-    assert plain == [(r.source.name, r.target.name, r.event.name, r.why) for r in table.rows]
+    assert plain == [(r.source.name, r.target.name, r.event.name, label_of(r)) for r in table.rows]
     assert f"[*] --> {table.initial.name}" in text
     assert {s.name for s in table.terminal} == set(re.findall(r"(\w+) --> \[\*\]", text))
 
 
 @every_table
-def test_dot_draws_every_row_with_event_and_reason(table: diagram.AnyTable) -> None:
-    """FSM-1: the graphviz source has each row's event and reason, and marks the terminal states."""
-    text = diagram.dot(table)
+def test_dot_draws_every_row_with_event_guard_reason_and_codes(table: diagram.AnyTable) -> None:
+    """FSM-1: the graphviz source has each row's event, guard, reason and codes, and marks the terminal states."""
+    text = diagram.dot(table, CODES)
     arrows = re.findall(r'^    "(\w+)" -> "(\w+)" \[label="(\w+)\\n(.+)"\];$', text, re.MULTILINE)
     assert [(a, b, e, why.replace("\\n", " ")) for a, b, e, why in arrows] == [
-        (r.source.name, r.target.name, r.event.name, r.why) for r in table.rows
+        (r.source.name, r.target.name, r.event.name, label_of(r)) for r in table.rows
     ]
     assert {s.name for s in table.terminal} == set(re.findall(r'"(\w+)" \[peripheries=2', text))
 
@@ -104,7 +112,7 @@ def test_the_same_declaration_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_one_machine_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """FSM-1: without a folder, text goes to standard output."""
     assert fsm_export(format=Format.MERMAID, machine="safety") == 0
-    assert capsys.readouterr().out == diagram.mermaid(next(t for t in ALL_TABLES if t.name == "safety"))
+    assert capsys.readouterr().out == diagram.mermaid(next(t for t in ALL_TABLES if t.name == "safety"), CODES)
 
 
 @pytest.mark.parametrize(("form", "suffix"), [(Format.MERMAID, "mmd"), (Format.DOT, "dot"), (Format.MARKDOWN, "md")])
@@ -147,7 +155,7 @@ def test_images_are_what_dot_makes_of_the_source(form: Format, tmp_path: Path, m
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     (path,) = export(form, "safety", tmp_path / "out")
-    source = diagram.dot(next(t for t in ALL_TABLES if t.name == "safety"))
+    source = diagram.dot(next(t for t in ALL_TABLES if t.name == "safety"), CODES)
     assert path.read_text() == f"-T{form.value}\n{source}"
 
 
