@@ -66,7 +66,7 @@ def export(format: Format, machine: str | None = None, out: Path | None = None) 
     written, and for images without graphviz or without a folder.
     """
     tables = _chosen(machine)
-    codes: diagram.Codes = {**codes_by_event()}
+    codes = codes_by_event()
     if format in (Format.SVG, Format.PNG):
         if out is None:
             raise ExportError(f"--format {format.value} writes files: name a folder with --out DIR")

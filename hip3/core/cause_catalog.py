@@ -5,6 +5,8 @@ It decides nothing: a cause in force says of itself what it forbids and who may 
 
 from __future__ import annotations
 
+import enum
+
 from attrs import frozen
 
 from hip3.core.causes import Clears, ReasonCode, Severity
@@ -162,7 +164,7 @@ def remedy(severity: Severity, clears: Clears) -> str:
     return 'hip3 ops unhalt --reason "..."' if severity is Severity.HALT else 'hip3 ops promote --reason "..."'
 
 
-def codes_by_event() -> dict[SafetyEvent, tuple[str, ...]]:
+def codes_by_event() -> dict[enum.Enum, tuple[str, ...]]:
     """The reason codes that each event of the safety machine can carry, for its drawing."""
     promotions = (_C.AUTO_PROMOTE, _C.MANUAL_PROMOTE)
     releases = (_C.MANUAL_UNHALT, _C.HALT_RECOVERY_AUTO)

@@ -16,7 +16,7 @@ from hip3.fsm.machines import ALL_TABLES
 from hip3.fsm.table import Row, Table
 
 ROOT = Path(__file__).resolve().parents[2]
-CODES: diagram.Codes = {**codes_by_event()}
+CODES = codes_by_event()
 every_table = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda t: t.name)
 
 
