@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hip3.bot import Account, Bot, BotIO, Trader
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.budget import ActionBudget, TokenBucket
@@ -25,7 +27,7 @@ from hip3.core.risk import DailyLimits
 from hip3.core.risk_monitor import RiskMonitor
 from hip3.core.run_mode import RunMode
 from hip3.core.scheduler import Scheduler, SchedulerConfig
-from hip3.core.scribe import Scribe
+from hip3.core.scribe import RISK_KEY, Scribe
 from hip3.core.tally import Tally
 from hip3.fsm.lifecycle import LIFECYCLE_TABLE
 from hip3.fsm.machines import Driver
@@ -101,7 +103,8 @@ def build(
     bookkeeper = Bookkeeper(ledger, status_event)
     limits = DailyLimits(settings.safety.max_daily_trades, settings.safety.auto_stop_loss_usd)
     monitor = RiskMonitor(risk_config(settings))
-    risk = RiskTask(Mailbox(channels.EVENTS), monitor, limits, safety, io.clock, journal)
+    keep_risk = partial(_keep_counter, scribe)
+    risk = RiskTask(Mailbox(channels.EVENTS), monitor, limits, safety, io.clock, journal, keep_risk)
     bot = Bot(
         settings=settings,
         io=io,
@@ -193,6 +196,10 @@ def build(
     _add_trader(bot, account, bookkeeper, exits, risk, bell, core_caps, limits_per_ip)
     resume(bot, bookkeeper, memory, config_hash)
     return bot
+
+
+def _keep_counter(scribe: Scribe, key: str, value: str) -> None:
+    scribe.state(RISK_KEY + key, value)
 
 
 def _add_trader(

@@ -43,6 +43,7 @@ CURSOR_TIME_KEY = "last_processed_timestamp_ms"
 CURSOR_EVENT_KEY = "last_processed_event_key"
 INGEST_KEY = "last_ingest_ms"
 POSITION_KEY = "position."
+RISK_KEY = "risk."
 
 _Late = Callable[[], Record]
 

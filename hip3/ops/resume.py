@@ -7,6 +7,7 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.records import IncidentRecord
 from hip3.core.remembered import ENDED_KEY, OVERLAP_MS, RUN_KEY, Remembered, resume_books, resume_limits
+from hip3.core.scribe import RISK_KEY
 from hip3.ops import latch
 
 
@@ -40,10 +41,22 @@ def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: s
     )
     if bot.trader is not None and memory.cursor_ms is not None and not memory.ended_flat:
         bot.trader.reconcile.fills_since_ms = memory.cursor_ms - OVERLAP_MS
+    _resume_risk(bot, memory)
     _gap(bot, memory, now)
     if config_hash and memory.config_hash and memory.config_hash != config_hash:
         message = f"the configuration is {config_hash[:12]}, the last run had {memory.config_hash[:12]}"
         bot.safety.add(ReasonCode.CONFIG_HASH_CHANGED, Severity.SAFE, "config", message, Clears.OPERATOR)
+
+
+def _resume_risk(bot: Bot, memory: Remembered) -> None:
+    """RISK-1: counters persist. What cannot be read is no reason to begin at zero."""
+    kept = {k.removeprefix(RISK_KEY): v for k, v in memory.values.items() if k.startswith(RISK_KEY)}
+    if bot.trader is None or not kept:
+        return
+    try:
+        bot.trader.risk.monitor.restore(kept)
+    except ValueError as e:
+        bot.safety.add(ReasonCode.STORAGE_UNAVAILABLE, Severity.HALT, "recovery", str(e), Clears.OPERATOR)
 
 
 def _gap(bot: Bot, memory: Remembered, now: int) -> None:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, field
 
 from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
@@ -31,7 +33,10 @@ class RiskTask:
     safety: Safety
     clock: Clock
     journal: Journal
+    keep: Callable[[str, str], None] = lambda _key, _value: None
+    """Told of each counter of the monitor that changed; the next run goes on from them."""
     send_failures: int = field(default=0, init=False)
+    _kept: dict[str, str] = field(factory=dict, init=False)
 
     def put(self, event: ExecutionEvent) -> None:
         """Judges one event now and keeps it for the log. Raises ChannelFull; by then it was judged."""
@@ -39,7 +44,15 @@ class RiskTask:
         crossing = self._judge(event)
         if crossing is not None:
             self.safety.add(crossing.code, Severity.HALT, SOURCE, crossing.message, Clears.OPERATOR)
+        self._keep_counters()
         self.events.put(event)
+
+    def _keep_counters(self) -> None:
+        state = self.monitor.state()
+        for key, value in state.items():
+            if self._kept.get(key) != value:
+                self.keep(key, value)
+        self._kept = state
 
     async def run(self) -> None:
         """Serves until cancelled."""

@@ -236,6 +236,35 @@ async def test_a_damaged_memory_of_a_position_is_shown_and_the_venue_believed() 
         assert (await world.end()).exit_code == 0
 
 
+async def test_risk_counters_go_on_over_a_restart() -> None:
+    """RISK-1, LESSONS 36: the losses of earlier runs count: the limit is crossed by the trade that comes after a restart."""
+    settings = bot_settings({**STOPS, "risk.max_cumulative_loss_usd": "0.05"})
+    source = dislocated().rising(20, 30).pulse(90).source()
+    async with open_world(settings, source, config=FAST) as world:
+        await world.until(lambda: len(trades(world)) == 1, 20)
+        assert world.bot.safety.allows_entry
+        lost = -world.bot.trader.risk.monitor.pnl_usd if world.bot.trader else D(0)
+        assert D(0) < lost < D("0.05")
+        await again(world)
+        await world.until(lambda: len(trades(world)) == 2, 60)
+        assert world.bot.safety.mode is SafetyMode.HALT
+        assert "CUMULATIVE_LOSS" in [c.code.value for c in world.bot.safety.causes]
+        assert (await world.end()).exit_code == 0
+
+
+async def test_damaged_risk_counters_halt() -> None:
+    """RISK-1, LESSONS 3: counters that cannot be read are not zero; nothing is traded on doubt."""
+    async with open_world(bot_settings(STOPS), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(trades(world)), 20)
+        await world.kill()
+        world.recorder.commits.append((StateRecord("risk.pnl_usd", "a lot", 0),))
+        world.restart()
+        await world.started.wait()
+        assert world.bot.safety.mode is SafetyMode.HALT
+        assert "risk counters" in world.bot.safety.causes[0].message
+        assert (await world.end()).exit_code == 0
+
+
 # ---- drift (REC-4)
 
 SILENT = (
