@@ -137,6 +137,8 @@ class Bot:
     trader: Trader | None = None
     halt_flatten: HaltFlatten | None = None
     """The last one of this process."""
+    database_trouble: tuple[int, str] | None = None
+    """Monotonic time since which the database refuses, and what it says."""
     evidence: Evidence = field(factory=Evidence)
     """For the recovery from HALT (STOP-4)."""
     seen_incident: int = 0
@@ -236,6 +238,26 @@ class Bot:
         """An order that is not ours was there before us: no entries until an operator has seen it (REC-1)."""
         message = f"order {update.oid} on {update.coin}, {update.sz} at {update.limit_px}, is not one of this bot's"
         self.safety.add(ReasonCode.FOREIGN_ORDERS, Severity.SAFE, f"order {update.oid}", message, Clears.OPERATOR)
+
+    def on_database(self, trouble: str | None) -> None:
+        """The database refuses, or takes records again (None). The spool has them meanwhile, so nothing is lost; entries
+        wait, and what refuses for `store.failed_after_ms` has failed (STO-4)."""
+        self.database_trouble = None if trouble is None else (self.io.clock.mono_ms(), trouble)
+        if trouble is None:
+            self.note("info", "database_back")
+            self.safety.clear(ReasonCode.STORAGE_UNAVAILABLE, "database")
+        else:
+            self.note("critical", "database_refuses", why=trouble)
+            self.safety.add(ReasonCode.STORAGE_UNAVAILABLE, Severity.SAFE, "database", trouble, Clears.AUTO)
+
+    def look_at_database(self) -> None:
+        """A database that has refused for too long has failed."""
+        if self.database_trouble is None:
+            return
+        since_ms, trouble = self.database_trouble
+        if self.io.clock.mono_ms() - since_ms > self.settings.store.failed_after_ms:
+            self.database_trouble = None
+            self.on_storage(trouble)
 
     def on_drift(self, coin: str, ours: Decimal, venue: Decimal) -> None:
         """The books had to be corrected: how far they were off decides what may go on (REC-4)."""

@@ -77,6 +77,7 @@ def build(
     recorder: Recorder | None = None,
     memory: Remembered = NOTHING,
     config_hash: str = "",
+    run_id: int | None = None,
     run_mode: RunMode = RunMode.LIVE,
 ) -> Bot:
     """Makes every part and wires it. `account` is None in observation; `recorder` None keeps nothing.
@@ -110,7 +111,7 @@ def build(
         io=io,
         venue=venue,
         journal=journal,
-        run_id=now,
+        run_id=now if run_id is None else run_id,
         run_mode=run_mode,
         started_ms=now,
         markets=markets,
@@ -129,7 +130,7 @@ def build(
         limits=limits,
         budget=ActionBudget(bucket=TokenBucket(settings.executor.actions_per_min)),
         nonces=nonces,
-        cloids=CloidFactory(now),
+        cloids=CloidFactory(now if run_id is None else run_id),
         market_link=Link(
             "market",
             io.dial,

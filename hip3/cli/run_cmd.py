@@ -44,6 +44,7 @@ from hip3.ops.control_server import open_control_socket
 from hip3.ops.files import PidTaken, remove_pid, write_pid
 from hip3.ops.heartbeat import Heart
 from hip3.ops.journal_file import LogFile, LogUnwritable, open_run_journal, state_dir
+from hip3.ops.keep import CLOSE_S, keep
 from hip3.ops.local_socket import SocketUnavailable
 from hip3.ops.paper import make_paper, paper_source
 from hip3.ops.session import Ended, Reach, StoppedEarly, run_session, settle_garbage_collector
@@ -53,10 +54,11 @@ from hip3.ops.stop import Stop
 from hip3.settings import ConfigError, LoadedSettings, describe, load
 from hip3.settings.describe import endpoints_of
 from hip3.settings.schema import Mode
+from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreInUse
 from hip3.venue.hyperliquid.endpoints import Endpoints
 from hip3.venue.hyperliquid.signing import Signer, TradingKey
 
-EXIT_OK, EXIT_CONFIGURATION, EXIT_PREFLIGHT, EXIT_EXPOSED, EXIT_INTERNAL = 0, 2, 3, 4, 5  # END-3
+EXIT_OK, EXIT_CONFIGURATION, EXIT_PREFLIGHT, EXIT_EXPOSED, EXIT_INTERNAL, EXIT_IN_USE = 0, 2, 3, 4, 5, 6  # END-3
 PID_FILE = "run.pid"
 Debug = Annotated[bool, Parameter(negative="", help="Show a trace-back where something unexpected breaks.")]
 
@@ -88,7 +90,7 @@ def run(
     """Trade until Ctrl+C, then cancel, flatten, verify and exit. Without a configuration: on paper.
 
     Exit code 0: flat and clean; 2: configuration; 3: the venue refused the start; 4: something is left (listed);
-    5: internal error, flat.
+    5: internal error, flat; 6: another process writes to this store.
 
     Example: hip3 run --duration 60
     """
@@ -154,6 +156,12 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
             process.cancel_scope.cancel()
     except* (PreflightRefused, PortBusy, NotLoopback, RecordingError) as group:
         code = _refused(EXIT_PREFLIGHT, str(first_leaf(group)), as_json=options.as_json)
+    except* StoreInUse as group:
+        code = _refused(EXIT_IN_USE, str(first_leaf(group)), as_json=options.as_json)
+    except* StoreError as group:
+        error = first_leaf(group)
+        name = "SCHEMA_VERSION_MISMATCH" if isinstance(error, SchemaVersionMismatch) else "STORAGE_UNAVAILABLE"
+        code = _refused(EXIT_PREFLIGHT, f"{name}: {error}. Nothing was started.", as_json=options.as_json)
     except* LogUnwritable as group:
         code = _refused(EXIT_CONFIGURATION, str(first_leaf(group)), as_json=options.as_json)
     except* StoppedEarly as group:
@@ -195,6 +203,25 @@ async def _session(
     display: LiveStatus | None = None
     heart: Heart | None = None
     process.start_soon(stop_after, options.duration_s, stop)
+    running: list[Bot] = []
+
+    def trouble(what: str | None) -> None:
+        for bot in running:
+            bot.on_database(what)
+
+    kept = await keep(
+        settings,
+        loaded.hash,
+        user,
+        state_dir(os.environ),
+        clock,
+        on_trouble=trouble,
+        on_backup=lambda level, what: journal.note(clock.wall_ms(), level, "store_backup", what=what),
+    )
+    place = kept.store.place.name
+    journal.note(clock.wall_ms(), "info", "store", place=place, recovered=kept.store.recovered)
+    print(f"store: {place}", file=out)
+    await process.start(kept.store.writer.run)
 
     def show(app: App) -> None:
         nonlocal display, heart
@@ -203,6 +230,7 @@ async def _session(
         app.keep_certificate = keep_in(state, os.getpid())
         heart = Heart(app.bot, state, os.getpid(), settings.watchdog.heartbeat_ms)
         process.start_soon(heart.run)
+        running.append(app.bot)
         reader.count_filters(app.bot.detector.rejected)
         app.bot.note("info", "run_started", run=f"{app.bot.run_id:x}", process=os.getpid(), version=hip3.__version__)
         _serve_status(process, app.bot, reader, loaded.hash)
@@ -223,11 +251,14 @@ async def _session(
             journal=journal,
             stop=stop,
             on_app=show,
+            keeping=kept.keeping,
             run_mode=options.run_mode,
         )
     finally:
         if heart is not None:
             heart.beat()  # the last one: how it ended
+        if not await kept.store.drain_and_close(CLOSE_S):
+            print("store: what is not in the database yet is in the spool; the next start writes it", file=sys.stderr)
         if display is not None:
             display.finish()
         reader.close()

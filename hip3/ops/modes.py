@@ -19,6 +19,7 @@ from hip3.tasks.reconcile import READ_EVERY_MS
 def look(bot: Bot) -> None:
     """One look of the timers: what policy and evidence allow by themselves."""
     _try_recover(bot)
+    bot.look_at_database()
     _try_promote(bot)
 
 

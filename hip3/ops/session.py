@@ -48,6 +48,8 @@ class Keeping:
     recorder: Recorder
     memory: Callable[[str | None], Remembered]
     config_hash: str = ""
+    run_id: int | None = None
+    """Unix ms; None takes the start of the bot."""
 
 
 NOT_KEEPING = Keeping(NoRecorder(), lambda _account: NOTHING)
@@ -131,6 +133,7 @@ async def _boot(
                     keeping.recorder,
                     keeping.memory(user),
                     keeping.config_hash,
+                    keeping.run_id,
                     run_mode,
                 )
             except TooManySubscriptions as e:

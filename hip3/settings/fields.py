@@ -186,6 +186,24 @@ class Url:
         return raw.rstrip("/")
 
 
+class PostgresUrl:
+    """Where a PostgreSQL database is. Never a password: it is taken from PGPASSWORD or ~/.pgpass, as every client does."""
+
+    allowed = "postgresql://[user@]host[:port]/database, the password in PGPASSWORD or ~/.pgpass and not here"
+
+    def parse(self, raw: object) -> str:
+        if not isinstance(raw, str) or re.search(r"[\s\x00-\x1f]", raw) is not None:
+            raise NotAllowed(self.allowed)
+        try:
+            parts = urlsplit(raw)
+            is_whole = bool(parts.hostname) and parts.port != 0 and len(parts.path) > 1
+        except ValueError:
+            raise NotAllowed(self.allowed) from None
+        if parts.scheme != "postgresql" or not is_whole or parts.password is not None or parts.query or parts.fragment:
+            raise NotAllowed(self.allowed)
+        return raw
+
+
 def is_loopback(host: str) -> bool:
     """True for `localhost` and the loopback addresses; no name is looked up."""
     if host == "localhost":

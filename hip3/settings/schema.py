@@ -15,7 +15,7 @@ import attrs
 from attrs import frozen
 
 from hip3.core.ids import MarketKey
-from hip3.settings.fields import Address, Choice, Flag, Number, Text, TextList, Url, Whole, Windows, setting
+from hip3.settings.fields import Address, Choice, Flag, Number, PostgresUrl, Text, TextList, Url, Whole, Windows, setting
 from hip3.settings.risk_keys import RiskKeys
 from hip3.venue.hyperliquid.endpoints import Network
 
@@ -269,6 +269,18 @@ class Executor:
 
 
 @frozen(kw_only=True)
+class StoreKeys:
+    """`[store]`: what outlives the process, and where it is kept (STO-1, STO-4, STO-6)."""
+
+    url: str | None = setting(PostgresUrl(), default=None)
+    """PostgreSQL; None is a SQLite file of the network in the state folder."""
+    group_commit_ms: int = _whole(20, low=0)
+    queue_rows: int = _whole(8192)
+    failed_after_ms: int = _whole(10_000, low=0)
+    backup_keep: int = _whole(7, low=0)
+
+
+@frozen(kw_only=True)
 class ReconcileKeys:
     """`[reconcile]`: how far the books may be from the venue, and how long it may be left unfollowed (REC-3, REC-4)."""
 
@@ -338,6 +350,7 @@ class Settings:
     position: PositionKeys = attrs.field(factory=PositionKeys)
     risk: RiskKeys = attrs.field(factory=RiskKeys)
     executor: Executor = attrs.field(factory=Executor)
+    store: StoreKeys = attrs.field(factory=StoreKeys)
     reconcile: ReconcileKeys = attrs.field(factory=ReconcileKeys)
     shutdown: Shutdown = attrs.field(factory=Shutdown)
     watchdog: WatchdogKeys = attrs.field(factory=WatchdogKeys)
@@ -345,7 +358,7 @@ class Settings:
     """None without an embedded exchange; `resolved` fills it in."""
 
 
-LATER_SECTIONS = ("alerts", "console", "store")
+LATER_SECTIONS = ("alerts", "console")
 """Sections of the specification whose behaviour is not built yet."""
 
 

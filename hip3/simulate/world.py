@@ -47,7 +47,9 @@ class World:
     clock: TrioClock
     memory: InMemory
     recorder: MemoryRecorder = field(factory=MemoryRecorder)
-    """What the bot made durable."""
+    """What the bot made durable, unless `keeping` takes it."""
+    keeping: Keeping | None = None
+    """A store of the caller's own for the next start."""
     started: trio.Event = field(factory=trio.Event)
     ended: trio.Event = field(factory=trio.Event)
     app: App | None = None
@@ -157,6 +159,7 @@ async def open_world(
     journal: Journal | None = None,
     through: Callable[[Dial], Dial] = lambda dial: dial,
     recorder: MemoryRecorder | None = None,
+    keeping: Keeping | None = None,
     config_hash: str = "",
     run_mode: RunMode = RunMode.LIVE,
 ) -> AsyncIterator[World]:
@@ -169,7 +172,7 @@ async def open_world(
     struck = faults if faults is not None else Faults()
     venue = make_paper(settings, source, clock, faults=struck, config=config)
     memory = InMemory(venue.exchange)
-    world = World(venue, struck, stop, own_journal, clock, memory, recorder or MemoryRecorder())
+    world = World(venue, struck, stop, own_journal, clock, memory, recorder or MemoryRecorder(), keeping)
 
     def on_app(app: App) -> None:
         world.app = app
@@ -199,7 +202,7 @@ async def open_world(
                     journal=world.journal,
                     stop=world.stop,
                     on_app=on_app,
-                    keeping=Keeping(world.recorder, remember, given[1]),
+                    keeping=world.keeping or Keeping(world.recorder, remember, given[1]),
                     run_mode=given[2],
                 )
         finally:

@@ -53,7 +53,7 @@ def test_settings_unknown_or_misplaced_key_is_refused_with_remedy(text: str, lin
     assert line in str(refusal(text))
 
 
-@pytest.mark.parametrize("section", ["store", "console", "alerts"])
+@pytest.mark.parametrize("section", ["console", "alerts"])
 def test_settings_sections_without_behaviour_are_refused(section: str) -> None:
     """CFG-2: a section whose behaviour is not in this version is not accepted silently."""
     assert f"{section}: a table: this section has no effect in this version" in str(refusal(f"[{section}]\na = 1\n"))

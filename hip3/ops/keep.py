@@ -1,0 +1,78 @@
+"""The store of a run: opened before anything is sent, closed last (DESIGN 3, ring 0; SPEC 18).
+
+One store a network, in the state folder or on a server; within it everything belongs to an account. Paper makes an account
+for each run unless it was given a key, so there nothing is gone on from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+from hip3.core.clock import Clock
+from hip3.core.remembered import NOTHING, Remembered
+from hip3.ops.session import Keeping
+from hip3.settings.schema import Settings, StoreKeys
+from hip3.store.database import Place, place_of_file, place_of_url
+from hip3.store.memory import remember
+from hip3.store.store import RunInfo, Store, StoreConfig, open_store
+from hip3.store.writer import OnTrouble, RunSync, in_thread
+
+FOLDER = "store"
+CLOSE_S = 10.0
+"""How long the way out waits for what is not in the database yet; it is in the spool all the while."""
+OBSERVER = "observation"
+"""Stands for the account where there is none."""
+
+
+def store_place(settings: Settings, state: Path) -> Place:
+    """Where the store of these settings is."""
+    folder, network = state / FOLDER, settings.network.value
+    if settings.store.url is not None:
+        return place_of_url(settings.store.url, folder / f"{network}.spool")
+    return place_of_file(folder / f"{network}.db")
+
+
+def store_config(keys: StoreKeys, state: Path) -> StoreConfig:
+    backups = state / FOLDER / "backups" if keys.backup_keep else None
+    return StoreConfig(
+        queue_rows=keys.queue_rows, group_commit_ms=keys.group_commit_ms, backups=backups, backup_keep=keys.backup_keep
+    )
+
+
+@frozen
+class Kept:
+    """An open store and what a session needs of it."""
+
+    store: Store
+    keeping: Keeping
+
+
+async def keep(
+    settings: Settings,
+    config_hash: str,
+    account: str | None,
+    state: Path,
+    clock: Clock,
+    *,
+    on_trouble: OnTrouble,
+    on_backup: Callable[[str, str], None],
+    run_sync: RunSync = in_thread,
+) -> Kept:
+    """Opens the store for one run of `account`. Raises StoreError, with nothing changed."""
+    run_id = clock.wall_ms()
+    owner = account.lower() if account is not None else OBSERVER
+    run = RunInfo(account=owner, run_id=f"{run_id:x}", config_hash=config_hash, pid=os.getpid())
+    place, config = store_place(settings, state), store_config(settings.store, state)
+    opening = partial(open_store, place, run, clock, config, run_sync=run_sync, on_trouble=on_trouble, on_backup=on_backup)
+    store: Store = await trio.to_thread.run_sync(opening) if run_sync is in_thread else opening()
+
+    def memory(_account: str | None) -> Remembered:
+        return NOTHING if account is None else remember(store.repository, owner, clock.wall_ms())
+
+    return Kept(store, Keeping(store.recorder, memory, config_hash, run_id))
