@@ -154,6 +154,17 @@ class Repository:
             intents = tuple(record_of(IntentRecord, row) for row in rows)
             return OrderRow(intents, _last_result(connection, account, cloid), rows[-1]["run_id"])
 
+    def intents(self, account: str, since_ms: int = 0, until_ms: int = FOREVER_MS) -> list[IntentRecord]:
+        """Sendings of orders from `since_ms` to before `until_ms`, in that order."""
+        table = schema.order_intents
+        query = _span(table, account, "sent_ms", since_ms, until_ms)
+        return self._records(IntentRecord, query.order_by(table.c.sent_ms, table.c.nonce))
+
+    def results_between(self, account: str, since_ms: int = 0, until_ms: int = FOREVER_MS) -> list[ResultRecord]:
+        """What was recorded of any order from `since_ms` to before `until_ms`, in the order of recording."""
+        table = schema.order_results
+        return self._records(ResultRecord, _span(table, account, "at_ms", since_ms, until_ms).order_by(table.c.id))
+
     def results(self, account: str, cloid: str) -> list[ResultRecord]:
         """Everything that was recorded of an order, in order."""
         table = schema.order_results
@@ -178,6 +189,11 @@ class Repository:
         table = schema.incidents
         query = select(table).where(table.c.account == account).order_by(table.c.opened_ms)
         return self._records(IncidentRecord, query.where(table.c.closed_ms.is_(None)) if open_only else query)
+
+    def runs(self, account: str) -> list[RunRow]:
+        """Every run of the account, the oldest first."""
+        table = schema.runs
+        return self._records(RunRow, select(table).where(table.c.account == account).order_by(table.c.started_ms))
 
     def last_run(self, account: str, other_than: str = "") -> RunRow | None:
         """The run of the account that began last; a run that is under way asks for one other than itself."""

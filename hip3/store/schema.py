@@ -110,6 +110,7 @@ order_intents = Table(
 )
 """`settled_ms` is null until a result was terminal: what a start has to ask the venue about is one short look-up."""
 _OPEN = order_intents.c.settled_ms.is_(None)
+Index("order_intents_time", order_intents.c.account, order_intents.c.sent_ms)
 Index("order_intents_open", order_intents.c.account, sqlite_where=_OPEN, postgresql_where=_OPEN)
 
 order_results = Table(
@@ -129,6 +130,7 @@ order_results = Table(
     _text("error", null=True),
 )
 Index("order_results_cloid", order_results.c.account, order_results.c.cloid, order_results.c.id)
+Index("order_results_time", order_results.c.account, order_results.c.at_ms)
 
 fills = Table(
     "fills",

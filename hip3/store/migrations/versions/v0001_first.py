@@ -65,6 +65,7 @@ def _orders() -> None:
     )
     still_open = sa.text("settled_ms IS NULL")
     op.create_index("order_intents_open", "order_intents", ["account"], sqlite_where=still_open, postgresql_where=still_open)
+    op.create_index("order_intents_time", "order_intents", ["account", "sent_ms"])
     op.create_table(
         "order_results",
         sa.Column("id", SERIAL, nullable=False, autoincrement=True),
@@ -82,6 +83,7 @@ def _orders() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("order_results_cloid", "order_results", ["account", "cloid", "id"])
+    op.create_index("order_results_time", "order_results", ["account", "at_ms"])
 
 
 def _market() -> None:
