@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 import hip3
 from hip3.cli import (
     config_cmd,
+    doctor_cmd,
     exchange_cmd,
     explain_cmd,
     flatten_cmd,
@@ -44,6 +45,7 @@ def make_app() -> App:
     )
     app.command(run_cmd.run, name="run")
     app.command(status_cmd.status, name="status")
+    app.command(doctor_cmd.doctor, name="doctor")
     app.command(flatten_cmd.flatten, name="flatten")
     app.command(watchdog_cmd.watchdog, name="watchdog")
     app.command(explain_cmd.explain, name="explain")

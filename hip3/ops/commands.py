@@ -15,7 +15,6 @@ from attrs import define
 from hip3.bot import Bot
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.clearing import Obstacle, endable, halts, holds
-from hip3.core.explain import cause_dict
 from hip3.core.records import IncidentRecord
 from hip3.fsm.safety import SafetyMode
 from hip3.ops import modes
@@ -90,7 +89,7 @@ class Operator:
             "refused": [o.as_dict() for o in refused],
             "before": before.name,
             "mode": after.name,
-            "causes": causes_view(bot),
+            "causes": modes.causes_view(bot),
         }
 
     def _do(self, request: Request, said: str) -> tuple[list[Obstacle], str]:
@@ -196,9 +195,3 @@ def _asked(request: Request) -> str:
     }
     code = codes.get(request.command)
     return request.reason_code[:64] if code is None else code.value
-
-
-def causes_view(bot: Bot) -> list[dict[str, object]]:
-    """The causes in force for people and machines, each with why it holds still, by its own source."""
-    wall = bot.io.clock.wall_ms()
-    return [cause_dict(c, wall) | {"still": bot.safety.why_still(c)} for c in bot.safety.causes]

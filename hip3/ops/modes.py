@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from hip3.bot import Bot, Trader
 from hip3.core.causes import ReasonCode
 from hip3.core.clearing import Obstacle, halts, holds, obstacles
+from hip3.core.explain import cause_dict
 from hip3.core.recovery import lacking
 from hip3.fsm.safety import SafetyMode
 from hip3.settings.schema import StartupPolicy
@@ -21,6 +22,23 @@ def look(bot: Bot) -> None:
     _try_recover(bot)
     bot.look_at_database()
     _try_promote(bot)
+
+
+def causes_view(bot: Bot) -> list[dict[str, object]]:
+    """The causes in force for people and machines, each with why it holds still, by its own source."""
+    wall = bot.io.clock.wall_ms()
+    return [cause_dict(c, wall) | {"still": bot.safety.why_still(c)} for c in bot.safety.causes]
+
+
+def obstacles_view(bot: Bot) -> dict[str, list[dict[str, str]]]:
+    """What stands against each way out of the present mode; a way that does not begin here is left out."""
+    mode = bot.safety.mode
+    if mode is SafetyMode.HALT:
+        release, recovery = release_obstacles(bot, accept_residue=False), recovery_obstacles(bot)
+        return {"unhalt": [o.as_dict() for o in release], "recovery": [o.as_dict() for o in recovery]}
+    if mode is SafetyMode.ARMED_SAFE:
+        return {"promote": [o.as_dict() for o in promotion_obstacles(bot, ReasonCode.MANUAL_PROMOTE)]}
+    return {}
 
 
 def promotion_obstacles(bot: Bot, code: ReasonCode) -> list[Obstacle]:

@@ -12,13 +12,13 @@ import trio
 import hip3
 from hip3.bot import Bot
 from hip3.core.events import Level
-from hip3.core.explain import cause_dict
 from hip3.core.ledger import TrackedOrder
 from hip3.core.market import MarketState, missing_market_data
 from hip3.core.outlook import SignalRecord
 from hip3.core.trades import MarketPosition
 from hip3.fsm.ready import Condition
 from hip3.io.link import Link
+from hip3.ops.modes import causes_view, obstacles_view
 
 SCHEMA = 1
 """Raised when a field changes its meaning; new fields do not raise it."""
@@ -40,7 +40,8 @@ def status_view(bot: Bot, *, pid: int, config_hash: str) -> View:
             "mode": bot.safety.mode.name,
             "age_ms": _since(bot, "safety"),
             "allows_entry": bot.safety.allows_entry,
-            "causes": [cause_dict(c, wall) for c in bot.safety.causes],
+            "causes": causes_view(bot),
+            "against": obstacles_view(bot),
         },
         "ready": _ready(bot),
         "links": [_link(bot, link) for link in (bot.market_link, trader.account_link if trader else None) if link],
