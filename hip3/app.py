@@ -102,7 +102,7 @@ class App:
         trader = self.bot.trader
         if trader is None:
             return
-        for service in (trader.position, trader.risk, trader.account_link, trader.reconcile):
+        for service in (trader.position, trader.risk, trader.account_link, trader.reconcile, trader.dead_man):
             nursery.start_soon(service.run)
         nursery.start_soon(self._executor_service)
         nursery.start_soon(self._halt_service)
@@ -173,7 +173,7 @@ class App:
         trader.executor.purge("shutdown")
         self._halt_scope.cancel()
         shutdown = bot.settings.shutdown
-        most_s = shutdown.settle_ms / 1000 + shutdown.flatten_deadline_s + (2 + BOOK_TRIES) * LAST_LOOK_S
+        most_s = shutdown.settle_ms / 1000 + shutdown.flatten_deadline_s + (3 + BOOK_TRIES) * LAST_LOOK_S
         with trio.CancelScope(shield=True, deadline=trio.current_time() + most_s):
             try:
                 await self._settle(shutdown.settle_ms / 1000)
@@ -183,6 +183,7 @@ class App:
                 self._failed(e)
                 await self._look_after_failure()
             await self._book_the_rest()
+            await self._withdraw_the_switch()
             trader.executor.abandon("the process ends")
         flat = self.certificate is not None and self.certificate.flat and not self.stop.gave_up.is_set()
         bot.scribe.state(ENDED_KEY, f"{'flat' if flat else 'exposed'}|{bot.io.clock.wall_ms()}")
@@ -192,6 +193,13 @@ class App:
             self._walk(LifecycleEvent.VERIFIED_FLAT, LifecycleEvent.CLOSED)
         else:
             self._walk(LifecycleEvent.GAVE_UP)
+
+    async def _withdraw_the_switch(self) -> None:
+        """The venue's dead-man switch stays only over what is left (DEAD-1)."""
+        assert self.bot.trader is not None
+        if self.certificate is not None and self.certificate.flat and not self.stop.gave_up.is_set():
+            with trio.move_on_after(LAST_LOOK_S):
+                await self.bot.trader.dead_man.withdraw()
 
     def _walk(self, *events: LifecycleEvent) -> None:
         for event in events:

@@ -43,6 +43,7 @@ from hip3.ops import latch
 from hip3.ops.boot import VenueFacts
 from hip3.settings.schema import HaltOnDisconnect, Settings
 from hip3.tasks.channels import Doorbell, SignalSlots
+from hip3.tasks.dead_man import DeadManSwitch
 from hip3.tasks.executor import Executor
 from hip3.tasks.ingest import MarketIngest
 from hip3.tasks.metadata import MetadataTask
@@ -90,6 +91,7 @@ class Trader:
     position: PositionTask
     reconcile: Reconcile
     risk: RiskTask
+    dead_man: DeadManSwitch
 
 
 @frozen

@@ -43,6 +43,7 @@ from hip3.settings.risk_limits import risk_config
 from hip3.settings.schema import Mode, Settings
 from hip3.tasks import channels
 from hip3.tasks.channels import Answer, Doorbell, Mailbox, SignalSlots
+from hip3.tasks.dead_man import DeadManSwitch
 from hip3.tasks.executor import Executor, ExecutorConfig, ExecutorInbox
 from hip3.tasks.ingest import AccountIngest, MarketIngest
 from hip3.tasks.metadata import MetadataTask
@@ -299,4 +300,15 @@ def _add_trader(
         bot.on_ledger,
     )
     link.on_state = bot.on_link
-    bot.trader = Trader(account, link, executor, position, reconcile, risk)
+    dead_man = DeadManSwitch(
+        rest=io.rest,
+        signer=account.signer,
+        nonces=bot.nonces,
+        budget=bot.budget,
+        span_s=settings.watchdog.schedule_cancel_s,
+        off_because="" if settings.position.protective_stop_bps is None else "it would cancel the protective stops",
+        may_send=lambda: bot.run_mode.sends,
+        clock=io.clock,
+        journal=journal,
+    )
+    bot.trader = Trader(account, link, executor, position, reconcile, risk, dead_man)

@@ -141,6 +141,12 @@ def _order(o: Mapping[str, Any]) -> str:
     )
 
 
+def _switch(switch: Mapping[str, Any]) -> str:
+    due = f", fires in {_age(switch['fires_in_ms'])}" if switch["fires_in_ms"] is not None else ""
+    why = f": {switch['why']}" if switch["why"] else ""
+    return f"dead-man scheduleCancel {switch['state']}{due}{why}"
+
+
 def _money(answer: Mapping[str, Any]) -> list[str]:
     posts, budget, day, c = answer["posts"], answer["budget"], answer["day"], answer["counts"]
     return [
@@ -153,4 +159,5 @@ def _money(answer: Mapping[str, Any]) -> list[str]:
         f"today    {day['entries']} entries of {day['max_entries'] if day['max_entries'] is not None else 'no limit'}, "
         f"{_number(day['pnl_usd'], lambda v: usd_text(v, sign=True))} USD, "
         f"stop at -{_number(day['max_loss_usd'], usd_text)} USD",
+        _switch(answer["dead_man"]),
     ]

@@ -156,7 +156,7 @@ def _account(bot: Bot) -> View:
     assert trader is not None
     orders = list(islice(bot.ledger.orders.values(), MOST_ORDERS))
     oldest = min((p.registered_ms for p in posts.live), default=None)
-    read = trader.reconcile.service_read_ms
+    read, due = trader.reconcile.service_read_ms, trader.dead_man.due_ms
     return {
         "positions": [_position(bot, p) for p in bot.ledger.held()],
         "orders": [_order(bot, o) for o in orders],
@@ -177,6 +177,11 @@ def _account(bot: Bot) -> View:
             "cap": bot.budget.cap,
             "sent_since": bot.budget.since,
             "age_ms": _ago(now, bot.changed_ms["run"] if read is None else read),
+        },
+        "dead_man": {
+            "state": trader.dead_man.state.value,
+            "why": trader.dead_man.why,
+            "fires_in_ms": None if due is None else due - bot.io.clock.wall_ms() - bot.nonces.offset_ms,
         },
         "day": {
             "entries": limits.entries,

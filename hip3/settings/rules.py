@@ -301,6 +301,9 @@ def heartbeats_outpace_the_watchdog(settings: Settings) -> Found:
     if w.stale_ms < 3 * w.heartbeat_ms:
         remedy = f"at least three heartbeats (3 x {w.heartbeat_ms}); raise it or lower watchdog.heartbeat_ms"
         yield _contradiction("watchdog.stale_ms", str(w.stale_ms), remedy, "watchdog.heartbeat_ms")
+    if 0 < w.schedule_cancel_s < 15:  # renewed three times in it, each at least 5 s ahead (PROTOCOL 4.3)
+        remedy = "0, which is off, or at least 15: the venue takes no time nearer than 5 s"
+        yield _contradiction("watchdog.schedule_cancel_s", str(w.schedule_cancel_s), remedy)
 
 
 RULES: tuple[Callable[[Settings], Found], ...] = (

@@ -306,6 +306,8 @@ class WatchdogKeys:
     heartbeat_ms: int = _whole(1000)
     stale_ms: int = _whole(10_000)
     """Ten heartbeats; ours. A bot that is only slow must not be taken for dead."""
+    schedule_cancel_s: int = _whole(0, low=0)
+    """How far ahead the venue's `scheduleCancel` is set, renewed three times in it; 0 is off. It takes 5 s at least."""
 
 
 @frozen(kw_only=True)
