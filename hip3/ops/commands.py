@@ -67,12 +67,12 @@ class Operator:
         bot.scribe.event_id = f"operator:{request.command}"
         if request.command not in ("hold", "kill"):
             # A row of the asking as well: it shows besides whether the store can be written.
-            bot.scribe.transition("operator", who, before.name, before.name, _asked(request), reason)
+            bot.scribe.transition("operator", who, before.name, before.name, asked_code(request), reason)
             bot.scribe.commit()
         refused, did = self._do(request, said)
         after = bot.safety.mode
         facts: dict[str, object] = {"command": request.command, "did": did, "refused": [o.as_dict() for o in refused]}
-        code = "REFUSED" if refused else _asked(request)
+        code = "REFUSED" if refused else asked_code(request)
         bot.scribe.transition("operator", who, before.name, after.name, code, reason, facts)
         bot.scribe.commit()
         bot.scribe.event_id = ""
@@ -156,13 +156,9 @@ class Operator:
 
     def _reset(self, request: Request, said: str) -> tuple[list[Obstacle], str]:
         """OPS-5: the mode that is wanted, by the rules of the command that leads there."""
-        mode, safety = SafetyMode.__members__.get(request.mode), self.bot.safety
-        if mode is None:
-            return [Obstacle("--mode", f"{request.mode!r}; expected one of {', '.join(SafetyMode.__members__)}")], ""
-        allowed = sorted(c.value for c in RESET_CODES[mode])
-        if request.reason_code not in allowed:
-            why = f"{request.reason_code!r} is no operator's reason for {mode.name}; expected {' or '.join(allowed)}"
-            return [Obstacle("--reason-code", why)], ""
+        safety, mode = self.bot.safety, wanted_mode(request)
+        if isinstance(mode, Obstacle):
+            return [mode], ""
         if mode is SafetyMode.HALT:
             return self._kill(said)
         if request.reason_code == ReasonCode.OPERATOR_HOLD.value:
@@ -184,7 +180,19 @@ class Operator:
         return [], f"ARMED_SAFE: {names} ended; entries wait for a promotion"
 
 
-def _asked(request: Request) -> str:
+def wanted_mode(request: Request) -> SafetyMode | Obstacle:
+    """The mode that a reset wants, where its reason code goes with it."""
+    mode = SafetyMode.__members__.get(request.mode)
+    if mode is None:
+        return Obstacle("--mode", f"{request.mode!r}; expected one of {', '.join(SafetyMode.__members__)}")
+    allowed = sorted(c.value for c in RESET_CODES[mode])
+    if request.reason_code in allowed:
+        return mode
+    why = f"{request.reason_code!r} is no operator's reason for {mode.name}; expected {' or '.join(allowed)}"
+    return Obstacle("--reason-code", why)
+
+
+def asked_code(request: Request) -> str:
     """The reason code that stands in the audit log for a command."""
     codes = {
         "hold": ReasonCode.OPERATOR_HOLD,

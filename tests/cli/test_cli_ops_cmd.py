@@ -65,7 +65,7 @@ def test_without_a_bot_a_command_says_where_it_looked(name: str, state: Path, ca
     """OPS-1: exit code 3, for people and for machines."""
     assert hip3("ops", name, *(RESET if name == "reset-safety" else REASON), "--json") == 3
     said = capsys.readouterr()
-    assert said.err == f"hip3 ops: no running bot: there is no socket at {control_path(state)}\n"
+    assert said.err.startswith(f"hip3 ops: no running bot: there is no socket at {control_path(state)}; this configuration")
     assert json.loads(said.out)["exit_code"] == 3
 
 
@@ -79,3 +79,38 @@ def test_a_bot_that_hangs_is_not_called_absent(
         listener.listen(1)
         assert hip3("ops", "kill") == 5
     assert "did not answer within" in capsys.readouterr().err
+
+
+def test_a_stopped_bot_is_commanded_through_its_store(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """STOP-1, SAFE-2, LESSONS 9, OPS-1: killed while running, HALT at the next start; unhalted while stopped, ARMED_SAFE."""
+    config = ("--config", str(state / "eager.toml"))
+
+    def run_until(word: str, *, kill: bool) -> str:
+        process = start(state)
+        try:
+            printed = lines_until(process, word)
+            if kill:
+                assert hip3("ops", "kill", "--json") == 0
+            process.send_signal(signal.SIGINT)
+            return printed + process.communicate(timeout=40)[0]
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+
+    run_until("filled at", kill=True)
+    assert hip3("ops", "promote", *REASON, *config) == 1
+    assert "MODE: no process runs" in capsys.readouterr().err
+    printed = run_until("waiting for the operator", kill=False)
+    assert "ARMED_SAFE -> HALT: OPERATOR_KILL" in printed
+    assert hip3("ops", "unhalt", *REASON, *config) == 0
+    assert "OPERATOR_KILL ended; the next start is ARMED_SAFE until a promotion" in capsys.readouterr().out
+    assert hip3("ops", "hold", *REASON, *config, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["mode"], {c["code"] for c in answer["causes"]}) == (
+        "ARMED_SAFE",
+        {"MANUAL_UNHALT", "OPERATOR_HOLD", "BOOTSTRAP"},
+    )
+    printed = run_until("READY", kill=False)
+    assert "HALT" not in printed
+    assert "ARMED_LIVE" not in printed
