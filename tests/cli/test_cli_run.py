@@ -90,6 +90,10 @@ def test_one_signal_while_holding_ends_flat(tmp_path: Path, number: signal.Signa
     assert code == 0
     assert (report["exit_code"], report["flat"], report["residual"]) == (0, True, [])
     assert report["certificate"]["closed"]
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "certificates").glob("*.json")]
+    assert [(c["flat"], c["reason"]) for c in kept] == [(True, f"stop: {report['stop_reason']}")]
+    assert json.loads((tmp_path / "heartbeat.json").read_text())["state"] == "STOPPED"
+    assert not (tmp_path / "run.pid").exists()
     assert report["trades"] >= 1
     assert report["fills"] >= 2
     assert report["stop_reason"] == ("Ctrl+C" if number is signal.SIGINT else "SIGTERM")
