@@ -6,13 +6,19 @@ for cancels and flatten. Once the venue says that the tank is empty, one action 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, field
+
+from hip3.core.guards import GuardLevel
 
 RESERVE = 200
 """Enough to cancel 100 resting orders and close 20 positions five times over; ours, the venue names none."""
 TRICKLE_MS = 11_100
 """Gap at which the venue was seen to take single actions with the budget used up; 10 s are documented (PROTOCOL 8)."""
 MINUTE_MS = 60_000
+LOW = 1000
+"""Ours: a tenth of what an account begins with; from here on `rate_limit` warns (LESSONS 40)."""
 
 
 @define
@@ -54,17 +60,21 @@ class ActionBudget:
     bucket: TokenBucket | None = None
     next_action_ms: int | None = None
     """The venue said that the budget is used up: when the next action may go. None while it does not say so."""
+    on_known: Callable[[], None] = lambda: None
+    """Called whenever the venue has said something of it; the `rate_limit` guard reports then."""
 
     def read(self, used: int, cap: int) -> None:
         """Takes the venue's own count, which includes what went out before; room in it ends the exhaustion."""
         self.cap, self.used, self.since = cap, used, 0
         if used < cap:
             self.next_action_ms = None
+        self.on_known()
 
     def refused(self, now_ms: int) -> bool:
         """The venue refused an action for want of budget. True where this is news."""
         is_news = self.next_action_ms is None
         self.next_action_ms = now_ms + TRICKLE_MS
+        self.on_known()
         return is_news
 
     def spend(self, items: int, now_ms: int) -> None:
@@ -88,6 +98,13 @@ class ActionBudget:
     def left(self) -> int:
         """Actions at the venue before the reserve is touched."""
         return 0 if self.cap is None or self.is_exhausted else self.cap - self.used - self.since - RESERVE
+
+    def judge(self) -> tuple[GuardLevel, str]:
+        """How the `rate_limit` guard stands, and the numbers."""
+        if self.is_exhausted:
+            return GuardLevel.ERROR, f"the venue refuses actions: {self.used} used of {self.cap}"
+        level = GuardLevel.ERROR if self.left <= 0 else GuardLevel.WARN if self.left < LOW else GuardLevel.OK
+        return level, f"{self.used} used of {self.cap}, {self.left} left before the reserve of {RESERVE}"
 
     def entries_left(self, now_ms: int) -> int:
         """Entries that may go now: by the venue's budget and by our own pace."""

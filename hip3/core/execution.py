@@ -11,11 +11,11 @@ from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
 
 
 @frozen
-class EntrySent:
-    """An entry's bytes were handed to the socket."""
+class ActionSent:
+    """An action's bytes were handed to the socket: the coins of its orders and cancels, once for each."""
 
-    coin: str
-    cloid: str
+    orders: tuple[str, ...]
+    cancels: tuple[str, ...]
 
 
 @frozen
@@ -50,7 +50,7 @@ class SlippageMeasured:
     at_ms: int
 
 
-ExecutionEvent = Filled | Closed | Corrected | OrderRejected | EntrySent | FlattenFailed | SendFailed | SlippageMeasured
+ExecutionEvent = Filled | Closed | Corrected | OrderRejected | ActionSent | FlattenFailed | SendFailed | SlippageMeasured
 
 
 class EventSink(Protocol):

@@ -225,13 +225,15 @@ def _market_cap(case: Case) -> Inputs:
     }
 
 
-def _total_cap(case: Case) -> Inputs:
+def _governor(case: Case) -> Inputs:
     parts = {coin: exposure_usd(case.view, coin) for coin in sorted(exposed_coins(case.view))}
     known = [usd for usd in parts.values() if usd is not None]
     return {
         "order_usd": _order_usd(case),
         "exposure_usd": sum(known, Decimal(0)) if len(known) == len(parts) else None,
         "cap_usd": case.view.caps.total_usd,
+        "open_positions": len(parts),
+        "max_open_positions": _limit(case.view.caps.max_positions),
         "markets": {coin: {"exposure_usd": usd, **_mark(coin, case.view)} for coin, usd in parts.items()},
     }
 
@@ -268,6 +270,39 @@ def _pending(case: Case) -> Inputs:
     }
 
 
+def _limit(value: object) -> object:
+    return "off" if value is None else value
+
+
+def _hourly_drawdown(case: Case) -> Inputs:
+    v = case.view.throttle
+    return {"hour_loss_usd": v.hour_loss_usd, "max_hourly_drawdown_usd": _limit(v.config.max_hourly_drawdown_usd)}
+
+
+def _tilt_guard(case: Case) -> Inputs:
+    v = case.view.throttle
+    inputs: Inputs = {"losses_in_a_row": v.losses_in_a_row, "tilt_losses": _limit(v.config.tilt_losses)}
+    return inputs | {"since_loss_ms": v.since_loss_ms, "tilt_pause_ms": _limit(v.config.tilt_pause_ms)}
+
+
+def _reentry_delay(case: Case) -> Inputs:
+    v = case.view.throttle
+    return {"since_close_ms": v.since_close_ms, "reentry_delay_ms": _limit(v.config.reentry_delay_ms)}
+
+
+def _correlation_cooldown(case: Case) -> Inputs:
+    v = case.view.throttle
+    other, since = v.other_entry or (None, None)
+    wait = _limit(v.config.correlation_cooldown_ms)
+    return {"other_coin": other, "since_other_entry_ms": since, "correlation_cooldown_ms": wait}
+
+
+def _burst_limit(case: Case) -> Inputs:
+    v = case.view.throttle
+    most = _limit(v.config.max_entries_per_market_per_min)
+    return {"entries_in_a_minute": v.entries_in_a_minute, "max_entries_per_market_per_min": most}
+
+
 def _daily_limit(case: Case) -> Inputs:
     left = case.view.entries_left_today
     return {"entries_left_today": "no limit" if left is None else left}
@@ -281,9 +316,14 @@ INPUTS: Mapping[str, Callable[[Case], Inputs]] = {
     "mode": _mode,
     "ready": _ready,
     "market_cap": _market_cap,
-    "total_cap": _total_cap,
+    "governor": _governor,
     "position": _position,
     "pending": _pending,
+    "hourly_drawdown": _hourly_drawdown,
+    "tilt_guard": _tilt_guard,
+    "reentry_delay": _reentry_delay,
+    "correlation_cooldown": _correlation_cooldown,
+    "burst_limit": _burst_limit,
     "daily_limit": _daily_limit,
     "budget": _budget,
 }

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from attrs import define, frozen
 
+from hip3.core import throttles as t
 from hip3.core import units
 from hip3.core.ledger import Ledger
 from hip3.core.market import MarketState
@@ -24,8 +25,15 @@ class Refusal(enum.Enum):
     NOT_READY = "NotReady"
     MAX_POSITION_PER_MARKET = "MaxPositionPerMarket"
     MAX_POSITION_TOTAL = "MaxPositionTotal"
+    MAX_OPEN_POSITIONS = "MaxOpenPositions"
+    RISK_GATE_ERROR = "RiskGateError"
     ALREADY_HAS_POSITION = "AlreadyHasPosition"
     PENDING_ORDER_EXISTS = "PendingOrderExists"
+    HOURLY_DRAWDOWN = "HourlyDrawdown"
+    TILT_GUARD = "TiltGuard"
+    REENTRY_DELAY = "ReentryDelay"
+    CORRELATION_COOLDOWN = "CorrelationCooldown"
+    BURST_LIMIT = "BurstLimit"
     DAILY_TRADE_LIMIT = "DailyTradeLimit"
     BUDGET_EXHAUSTED = "BudgetExhausted"
     QUEUE_FULL = "QueueFull"
@@ -40,6 +48,11 @@ _SKIPS = frozenset(
     {
         Refusal.ALREADY_HAS_POSITION,
         Refusal.PENDING_ORDER_EXISTS,
+        Refusal.HOURLY_DRAWDOWN,
+        Refusal.TILT_GUARD,
+        Refusal.REENTRY_DELAY,
+        Refusal.CORRELATION_COOLDOWN,
+        Refusal.BURST_LIMIT,
         Refusal.DAILY_TRADE_LIMIT,
         Refusal.BUDGET_EXHAUSTED,
     }
@@ -62,10 +75,13 @@ class Verdict:
 
 @frozen
 class Caps:
-    """Notional caps in USD. An order's own cap is kept by its size (DET-3)."""
+    """Notional caps in USD. An order's own cap is kept by its size (DET-3). `max_positions` None is off."""
 
     per_market_usd: Decimal
     total_usd: Decimal
+    total_key: str = "limits.max_notional_total_usd"
+    """The key of the configuration that sets the total."""
+    max_positions: int | None = None
 
 
 @define
@@ -86,6 +102,7 @@ class EntryView:
     """Actions that may still be sent before the reserve for cancels and flatten is touched."""
     messages_left: int
     """The same of messages over WebSocket in this minute (WS-3)."""
+    throttle: t.ThrottleView = t.NOTHING
 
 
 Gate = Callable[[str, Decimal, EntryView], Verdict | None]
@@ -145,6 +162,18 @@ def _market_cap(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
     return None
 
 
+def risk_gate(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
+    """The governor (RISK-5): total notional and open positions, of the books as they stand and this order.
+
+    None where it is allowed. A denial names `risk.max_notional` or `risk.max_open_positions` and the cap's key; an error
+    inside of it denies as well (`risk.internal_error`), for what cannot be computed is not known to be within a cap.
+    """
+    try:
+        return _total_cap(coin, sz, view) or _open_positions(coin, view)
+    except Exception as e:
+        return Verdict(Refusal.RISK_GATE_ERROR, f"risk.internal_error: {type(e).__name__}: {e}")
+
+
 def _total_cap(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
     """MaxPosition in total, each market at its own mark (GATE-2)."""
     mark = mark_of(view, coin)
@@ -157,9 +186,21 @@ def _total_cap(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:
             return Verdict(Refusal.NOT_READY, f"no fresh mark of {other}, which is held or pending")
         total += part
     if total + wanted > view.caps.total_usd:
-        detail = f"{total:.2f} held or pending + {wanted:.2f} > {view.caps.total_usd} USD in total"
-        return Verdict(Refusal.MAX_POSITION_TOTAL, detail)
+        cap = f"{view.caps.total_usd} USD in total ({view.caps.total_key})"
+        return Verdict(Refusal.MAX_POSITION_TOTAL, f"risk.max_notional: {total:.2f} held or pending + {wanted:.2f} > {cap}")
     return None
+
+
+def _open_positions(coin: str, view: EntryView) -> Verdict | None:
+    """Markets held or pending, and this one, against the cap of positions at one time (RISK-5, RISK-6)."""
+    most = view.caps.max_positions
+    if most is None:
+        return None
+    others = exposed_coins(view) - {coin}
+    if len(others) < most:
+        return None
+    detail = f"risk.max_open_positions: {', '.join(sorted(others))} held or pending, at most {most}"
+    return Verdict(Refusal.MAX_OPEN_POSITIONS, detail)
 
 
 def _position(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
@@ -173,6 +214,16 @@ def _pending(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa
     for order in view.ledger.pending(coin):
         return Verdict(Refusal.PENDING_ORDER_EXISTS, f"{order.cloid} is {order.state.name}")
     return None
+
+
+def _throttle(refusal: Refusal, why: Callable[[t.ThrottleView], str | None]) -> Gate:
+    """A throttle of RISK-6 as a gate of its own name."""
+
+    def gate(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001 - as every gate
+        detail = why(view.throttle)
+        return None if detail is None else Verdict(refusal, detail)
+
+    return gate
 
 
 def _daily_limit(coin: str, sz: Decimal, view: EntryView) -> Verdict | None:  # noqa: ARG001
@@ -193,9 +244,14 @@ GATES: tuple[tuple[str, Gate], ...] = (
     ("mode", _mode),
     ("ready", _ready),
     ("market_cap", _market_cap),
-    ("total_cap", _total_cap),
+    ("governor", risk_gate),
     ("position", _position),
     ("pending", _pending),
+    ("hourly_drawdown", _throttle(Refusal.HOURLY_DRAWDOWN, t.hourly_drawdown)),
+    ("tilt_guard", _throttle(Refusal.TILT_GUARD, t.tilt_guard)),
+    ("reentry_delay", _throttle(Refusal.REENTRY_DELAY, t.reentry_delay)),
+    ("correlation_cooldown", _throttle(Refusal.CORRELATION_COOLDOWN, t.correlation_cooldown)),
+    ("burst_limit", _throttle(Refusal.BURST_LIMIT, t.burst_limit)),
     ("daily_limit", _daily_limit),
     ("budget", _budget),
 )

@@ -26,6 +26,7 @@ from hip3.core.outlook import SignalBook, signal_fields
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Enqueued, Scheduler
 from hip3.core.scribe import Scribe
+from hip3.core.throttles import Throttles
 
 
 @define
@@ -40,6 +41,7 @@ class Opener:
     markets: Mapping[str, MarketState]
     safety: Safety
     limits: DailyLimits
+    throttles: Throttles
     budget: ActionBudget
     not_ready: Callable[[str], str | None]
     """The first missing READY condition for a market, or None."""
@@ -71,6 +73,7 @@ class Opener:
             entries_left_today=self.limits.entries_left(self.clock.wall_ms()),
             budget_left=self.budget.entries_left(self.clock.mono_ms()),
             messages_left=self.messages_left(self.clock.mono_ms()),
+            throttle=self.throttles.view(coin, self.clock.wall_ms()),
         )
         seen = self.witness.see(coin, view, self.clock.wall_ms())
         refused = check_entry(coin, signal.sz, view)
@@ -103,6 +106,7 @@ class Opener:
             self.put(facts.OrderDropped(intent.cloid, result.value))
             refusal = Refusal.QUEUE_FULL if result is Enqueued.QUEUE_FULL else Refusal.INFLIGHT_FULL
             return Verdict(refusal, result.value)
+        self.throttles.on_entry(intent.coin, now)
         return Verdict(None, intent.cloid.value, degraded=result is Enqueued.DEGRADED)
 
     def tell(self) -> None:

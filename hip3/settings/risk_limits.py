@@ -1,11 +1,14 @@
-"""From settings to the limits of the risk monitor; some have a default of their own on mainnet (RISK-1). Decides nothing."""
+"""From settings to what risk monitor, breaker and throttles are told; some limits have their own default on mainnet (RISK-1)."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import TypeVar
 
+from hip3.core.breaker import BreakerConfig
 from hip3.core.risk_monitor import RiskConfig
+from hip3.core.throttles import ThrottleConfig
+from hip3.core.windows import Window, parse_window
 from hip3.settings.schema import Settings
 from hip3.venue.hyperliquid.endpoints import Network
 
@@ -31,6 +34,41 @@ def risk_config(settings: Settings) -> RiskConfig:
         max_rejects_per_hour=_on(rejects),
         max_slippage_bps=_on(slippage_bps),
     )
+
+
+def breaker_config(settings: Settings) -> BreakerConfig:
+    """The limits of RISK-4."""
+    r = settings.risk
+    return BreakerConfig(
+        max_orders=_on(r.max_orders_per_min),
+        max_orders_per_market=_on(r.max_orders_per_market_per_min),
+        max_cancels=_on(r.max_cancels_per_min),
+        max_cancels_per_market=_on(r.max_cancels_per_market_per_min),
+        cooldown_ms=r.runaway_cooldown_ms,
+    )
+
+
+def throttle_config(settings: Settings) -> ThrottleConfig:
+    """The throttles of RISK-6 but for concurrent positions, which is a cap (`max_positions`)."""
+    r = settings.risk
+    return ThrottleConfig(
+        max_hourly_drawdown_usd=_on(r.max_hourly_drawdown_usd),
+        reentry_delay_ms=_on(r.reentry_delay_ms),
+        correlation_cooldown_ms=_on(r.correlation_cooldown_ms),
+        max_entries_per_market_per_min=_on(r.max_entries_per_market_per_min),
+        tilt_losses=_on(r.tilt_losses),
+        tilt_pause_ms=r.tilt_pause_ms if r.tilt_losses else None,
+    )
+
+
+def max_positions(settings: Settings) -> int | None:
+    """Markets that may be held at one time; None is off."""
+    return _on(settings.risk.max_open_positions)
+
+
+def maintenance_windows(settings: Settings) -> tuple[Window, ...]:
+    """Planned windows without entries."""
+    return tuple(parse_window(text) for text in settings.risk.maintenance_windows or ())
 
 
 def _on(limit: Limit | None) -> Limit | None:

@@ -19,7 +19,7 @@ from hip3.core.causes import Safety
 from hip3.core.clock import Clock
 from hip3.core.closing import Closer
 from hip3.core.events import OrderUpdate
-from hip3.core.execution import EntrySent, EventSink
+from hip3.core.execution import ActionSent, EventSink
 from hip3.core.exits import ExitConfig, ExitRequest
 from hip3.core.explain import Witness
 from hip3.core.gates import Caps
@@ -37,6 +37,7 @@ from hip3.core.scheduler import Batch, Scheduler
 from hip3.core.scribe import Scribe
 from hip3.core.settling import Settler
 from hip3.core.tally import Tally
+from hip3.core.throttles import Throttles
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostEvent, PostState
 from hip3.fsm.safety import SafetyMode
@@ -95,6 +96,7 @@ class Executor:
     markets: Mapping[str, MarketState]
     safety: Safety
     limits: DailyLimits
+    throttles: Throttles
     budget: ActionBudget
     not_ready: Callable[[str], str | None]
     """The first missing READY condition for a market, or None."""
@@ -128,6 +130,7 @@ class Executor:
             markets=self.markets,
             safety=self.safety,
             limits=self.limits,
+            throttles=self.throttles,
             budget=self.budget,
             not_ready=self.not_ready,
             messages_left=self.messages_left,
@@ -354,13 +357,13 @@ class Executor:
 
     def _after_send(self, post: Post, signed: SignedAction) -> None:
         """Bookkeeping that must not stand between the decision and the bytes."""
-        wall = self.clock.wall_ms()
+        wall, batch = self.clock.wall_ms(), post.batch
+        self.events.put(ActionSent(tuple(o.coin for o in batch.orders), tuple(c.spec.key.coin for c in batch.cancels)))
         self._note("info", "action_signed", post=post.id, nonce=post.nonce, type=signed.action["type"])
         self._note("debug", "inflight", current=self.posts.in_flight, high_water=self.posts.high_water)
         for intent in post.batch.orders:
             if not intent.reduce_only:
                 self.limits.on_entry(wall)
-                self.events.put(EntrySent(intent.coin, intent.cloid.value))
             self._note(
                 "info",
                 "order_sent",

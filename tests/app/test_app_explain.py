@@ -85,7 +85,7 @@ async def test_the_trail_shows_the_market_as_the_gates_saw_it(tmp_path: Path) ->
     steps = gates(story)
     assert steps["pending"]["inputs"] == {"orders": []}
     assert steps["position"]["inputs"]["szi"] == "0"
-    assert float(steps["total_cap"]["inputs"]["exposure_usd"]) == 0
+    assert float(steps["governor"]["inputs"]["exposure_usd"]) == 0
     assert float(steps["market_cap"]["inputs"]["order_usd"]) == float(order["s"]) * 600
     assert steps["ready"]["inputs"]["conditions"] == dict.fromkeys(
         ("md_ready", "order_snapshot", "fills_snapshot", "position_synced"), True

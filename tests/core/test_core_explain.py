@@ -137,7 +137,7 @@ def test_all_gates_answer_and_the_first_refusal_is_the_verdict() -> None:
     assert refused == [
         ("ready", Refusal.NOT_READY),
         ("market_cap", Refusal.MAX_POSITION_PER_MARKET),
-        ("total_cap", Refusal.MAX_POSITION_TOTAL),
+        ("governor", Refusal.MAX_POSITION_TOTAL),
         ("position", Refusal.ALREADY_HAS_POSITION),
         ("daily_limit", Refusal.DAILY_TRADE_LIMIT),
     ]
@@ -187,7 +187,7 @@ def test_what_happens_after_the_decision_does_not_change_the_trail() -> None:
     assert [s.name for s in steps.values() if s.refusal is not None] == []
     assert steps["mode"].inputs == {"mode": "ARMED_LIVE", "causes": []}
     assert steps["market_cap"].inputs["mark_px"] == D("600")
-    assert steps["total_cap"].inputs["exposure_usd"] == D("6.00")
+    assert steps["governor"].inputs["exposure_usd"] == D("6.00")
     assert steps["pending"].inputs == {"orders": []}
     assert steps["ready"].inputs["market_missing"] == "nothing"
 
@@ -214,7 +214,7 @@ def test_inputs_carry_their_ages() -> None:
     assert ready["conditions"] == dict.fromkeys(("md_ready", "order_snapshot", "fills_snapshot", "position_synced"), False)
     cap = steps["market_cap"].inputs
     assert (cap["order_usd"], cap["exposure_usd"], cap["cap_usd"], cap["mark_age_ms"]) == (D("12.00"), D("12.00"), D(50), 7)
-    total = steps["total_cap"].inputs
+    total = steps["governor"].inputs
     assert total["markets"] == {
         MU.coin: {"exposure_usd": D("6.00"), "mark_px": D("600"), "mark_age_ms": 7},
         SNDK.coin: {"exposure_usd": D("12.00"), "mark_px": D("600"), "mark_age_ms": 7},

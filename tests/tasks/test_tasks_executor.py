@@ -33,6 +33,7 @@ from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Scheduler, SchedulerConfig
 from hip3.core.scribe import Scribe
 from hip3.core.tally import Tally
+from hip3.core.throttles import Throttles
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostState
 from hip3.tasks.channels import ANSWERS, EVENTS, EXITS, FACTS, Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
@@ -175,6 +176,7 @@ def bench() -> Bench:
         markets=markets,
         safety=safety,
         limits=DailyLimits(None, D(20)),
+        throttles=Throttles(),
         budget=ActionBudget(10_000, 0),
         not_ready=lambda _coin: None,
         messages_left=lambda _now: 1,
