@@ -17,6 +17,7 @@ from hip3.core.clock import Clock
 from hip3.core.detector import Detector
 from hip3.core.drift import Drift, DriftLimits, judge_drift
 from hip3.core.events import OrderUpdate
+from hip3.core.guards import GuardLevel, GuardName, Guards, Report
 from hip3.core.ids import CloidFactory
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
@@ -122,6 +123,7 @@ class Bot:
     ready: Ready
     ready_watch: ReadyWatch
     safety: Safety
+    guards: Guards
     tally: Tally
     limits: DailyLimits
     budget: ActionBudget
@@ -184,8 +186,15 @@ class Bot:
             self.metadata.connected("account")
             self.ready.link_down()
             self.ready.link_up()
+        elif what == "live":
+            policy = self.settings.safety.halt_on_disconnect
+            level = GuardLevel.WARN if policy is HaltOnDisconnect.NEVER else GuardLevel.OK
+            evidence = f"the session lives; entries are IOC and expire; safety.halt_on_disconnect = {policy.value}"
+            self.guards.report(GuardName.CANCEL_ON_DISCONNECT, level, evidence)
         elif what == "lost":
             self.ready.link_down()
+            evidence = "the session is lost: nothing can be cancelled over it"
+            self.guards.report(GuardName.CANCEL_ON_DISCONNECT, GuardLevel.ERROR, evidence)
             self._on_lost()
 
     def _on_lost(self) -> None:
@@ -230,6 +239,11 @@ class Bot:
             self.halt_bell.ring()
         if self.trader is not None:
             self.trader.executor.inbox.bell.ring()
+
+    def on_guard(self, name: GuardName, report: Report) -> None:
+        """A guard's level has changed."""
+        level = "info" if report.level is GuardLevel.OK else "warning"
+        self.note(level, "guard", guard=name.value, state=report.level.value, evidence=report.evidence)
 
     def on_storage(self, trouble: str) -> None:
         """What is decided from here on could be forgotten: no more entries, and flat (STO-4)."""

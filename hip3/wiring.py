@@ -6,14 +6,16 @@ from functools import partial
 
 from hip3.bot import Account, Bot, BotIO, Trader
 from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.breaker import RunawayBreaker
 from hip3.core.budget import ActionBudget, TokenBucket
-from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.causes import Clears, ReasonCode, Safety, Severity, Watch
 from hip3.core.detector import Detector
 from hip3.core.exits import ExitRequest
 from hip3.core.explain import Witness
 from hip3.core.facts import Fact
 from hip3.core.fees import FeeCheck
 from hip3.core.gates import Caps
+from hip3.core.guards import GuardName, Guards
 from hip3.core.ids import CloidFactory
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger
@@ -29,6 +31,7 @@ from hip3.core.run_mode import RunMode
 from hip3.core.scheduler import Scheduler, SchedulerConfig
 from hip3.core.scribe import RISK_KEY, Scribe
 from hip3.core.tally import Tally
+from hip3.core.throttles import Throttles
 from hip3.fsm.lifecycle import LIFECYCLE_TABLE
 from hip3.fsm.machines import Driver
 from hip3.io.link import Link, LinkLost, NotSent, SharedLimits
@@ -39,7 +42,7 @@ from hip3.ops.exit_config import exit_config, exit_rules, protection_config
 from hip3.ops.resume import resume
 from hip3.ops.watches import watch_causes
 from hip3.settings.caps import effective_caps
-from hip3.settings.risk_limits import risk_config
+from hip3.settings.risk_limits import breaker_config, maintenance_windows, max_positions, risk_config, throttle_config
 from hip3.settings.schema import Mode, Settings
 from hip3.tasks import channels
 from hip3.tasks.channels import Answer, Doorbell, Mailbox, SignalSlots
@@ -49,11 +52,11 @@ from hip3.tasks.ingest import AccountIngest, MarketIngest
 from hip3.tasks.metadata import MetadataTask
 from hip3.tasks.position import PositionTask, status_event
 from hip3.tasks.ready_watch import ReadyWatch
-from hip3.tasks.reconcile import Reconcile
+from hip3.tasks.reconcile import Reconcile, judge_clock
 from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
 from hip3.venue.hyperliquid import subscriptions
-from hip3.venue.hyperliquid.nonce import NonceSource, Skew
+from hip3.venue.hyperliquid.nonce import NonceSource
 
 
 def scheduler_config(settings: Settings) -> SchedulerConfig:
@@ -104,9 +107,22 @@ def build(
     ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
     bookkeeper = Bookkeeper(ledger, status_event)
     limits = DailyLimits(settings.safety.max_daily_trades, settings.safety.auto_stop_loss_usd)
-    monitor = RiskMonitor(risk_config(settings))
     keep_risk = partial(_keep_counter, scribe)
-    risk = RiskTask(Mailbox(channels.EVENTS), monitor, limits, safety, io.clock, journal, keep_risk)
+    guards = Guards(safety, io.clock.mono_ms, lambda *report: late[0].on_guard(*report))  # noqa: PLW0108 - as above
+    safety.watch(ReasonCode.GUARD_HOLD, Watch(guards.why_still))
+    risk = RiskTask(
+        events=Mailbox(channels.EVENTS),
+        monitor=RiskMonitor(risk_config(settings)),
+        breaker=RunawayBreaker(breaker_config(settings)),
+        throttles=Throttles(throttle_config(settings)),
+        guards=guards,
+        windows=maintenance_windows(settings),
+        limits=limits,
+        safety=safety,
+        clock=io.clock,
+        journal=journal,
+        keep=keep_risk,
+    )
     bot = Bot(
         settings=settings,
         io=io,
@@ -127,6 +143,7 @@ def build(
             ready, markets, settings.detector.max_bbo_age_ms, settings.detector.max_ctx_age_ms, io.clock, journal
         ),
         safety=safety,
+        guards=guards,
         tally=Tally(),
         limits=limits,
         budget=ActionBudget(bucket=TokenBucket(settings.executor.actions_per_min)),
@@ -185,16 +202,18 @@ def build(
     watch_causes(bot)
     bot.market_link.on_state = bot.on_link
     ingest.on_connect = lambda: bot.metadata.connected("market")
-    bot.budget.read(venue.budget_used, venue.budget_cap)
-    if nonces.sync(venue.server_ms).skew is Skew.ERROR:
-        message = f"the local clock is {-nonces.offset_ms} ms from the venue's"
-        safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
+    bot.budget.on_known = lambda: guards.report(GuardName.RATE_LIMIT, *bot.budget.judge())
     if run_mode is RunMode.BACKFILL_ONLY:
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "run mode", "--mode backfill-only", Clears.NEVER)
     if observing or account is None:
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
+        judge_clock(nonces.sync(venue.server_ms), safety, guards)
+        bot.budget.read(venue.budget_used, venue.budget_cap)
         return bot
-    core_caps = Caps(caps.per_market_usd, caps.total_usd)
+    guards.arm()
+    judge_clock(nonces.sync(venue.server_ms), safety, guards)
+    bot.budget.read(venue.budget_used, venue.budget_cap)
+    core_caps = Caps(caps.per_market_usd, caps.total_usd, caps.total.key, max_positions(settings))
     _add_trader(bot, account, bookkeeper, exits, risk, bell, core_caps, limits_per_ip)
     resume(bot, bookkeeper, memory, config_hash)
     return bot
@@ -248,6 +267,7 @@ def _add_trader(
         markets=bot.markets,
         safety=bot.safety,
         limits=bot.limits,
+        throttles=risk.throttles,
         budget=bot.budget,
         not_ready=bot.not_ready,
         messages_left=limits_per_ip.entries_left,
@@ -273,6 +293,7 @@ def _add_trader(
         facts=facts,
         bell=ask,
         safety=bot.safety,
+        guards=bot.guards,
         nonces=bot.nonces,
         budget=bot.budget,
         clock=io.clock,
@@ -293,6 +314,7 @@ def _add_trader(
         journal,
         FeeCheck(bot.detector.taker_fee_bps, is_stated=bot.venue.fee_source == FROM_VENUE),
         bot.scribe,
+        bot.guards,
         executor.cancel_stray,
         bot.on_drift,
         bot.on_agree,

@@ -69,6 +69,7 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         *(_cause(cause) for cause in safety["causes"]),
         f"ready    {ready['state']} for {_age(ready['age_ms'])}",
         *(_condition(name, held) for name, held in ready["conditions"].items()),
+        *(_guard(guard) for guard in answer.get("guards", [])),
         *(_link(link) for link in answer["links"]),
         *_section("markets", [_market(m) for m in answer["markets"]]),
     ]
@@ -104,6 +105,11 @@ def _cause(cause: Mapping[str, Any]) -> str:
 def _condition(name: str, held: Mapping[str, Any]) -> str:
     evidence = "no evidence" if held["age_ms"] is None else f"evidence {_age(held['age_ms'])} old"
     return f"         {'yes' if held['holds'] else 'NO '} {name}, {evidence}"
+
+
+def _guard(guard: Mapping[str, Any]) -> str:
+    said = "no evidence" if guard["evidence"] is None else f"{guard['evidence']}, {_age(guard['age_ms'])} ago"
+    return f"guard    {guard['level']:<5} {guard['name']}: {said}"
 
 
 def _link(link: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """How often the venue's statement had to correct our books: the measure of the `snapshot_diff` guard. Pure.
 
-One correction is a fill that no message brought. Several within minutes mean that the books cannot be relied on, and every cap
-is computed from them: that is HOLD.
+One correction is a fill that no message brought. Several within minutes mean that the books cannot be relied on, and every
+cap is computed from them: that is HOLD.
 """
 
 from __future__ import annotations

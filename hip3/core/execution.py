@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Protocol
 
 from attrs import frozen
 
 from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
+from hip3.core.orders import CancelIntent, OrderIntent
 
 
 @frozen
@@ -16,6 +18,10 @@ class ActionSent:
 
     orders: tuple[str, ...]
     cancels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, orders: Iterable[OrderIntent], cancels: Iterable[CancelIntent]) -> ActionSent:
+        return cls(tuple(o.coin for o in orders), tuple(c.spec.key.coin for c in cancels))
 
 
 @frozen

@@ -1,8 +1,8 @@
 """Guards (RISK-3): seven things that must be well, each said by the code that measures it, with evidence and its age.
 
-A guard that has never reported is HOLD, and so is one whose last report is too old: no evidence is not OK (LESSONS 3). HOLD is
-a cause. Where evidence was missing, it ends with the evidence. Where a report itself said HOLD, it ends when the guard has
-reported something better **and** an operator has ended it.
+A guard that has never reported is HOLD, and so is one whose last report is too old: no evidence is not OK (LESSONS 3). HOLD
+is a cause. Where evidence was missing, it ends with the evidence. Where a report itself said HOLD, it ends when the guard
+has reported something better **and** an operator has ended it.
 """
 
 from __future__ import annotations

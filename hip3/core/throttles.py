@@ -1,7 +1,7 @@
 """Entry throttles (RISK-6): reasons to let a good signal pass by, each off or set. Pure; times are wall ms.
 
-`Throttles` keeps what happened; `view` gives what the gates look at for one market, frozen, so that `hip3 explain` can ask them
-again later. Maximum concurrent positions is one of them, and is counted from the ledger (`gates.risk_gate`).
+`Throttles` keeps what happened; `view` gives what the gates look at for one market, frozen, so that `hip3 explain` can ask
+them again later. Maximum concurrent positions is one of them, and is counted from the ledger (`gates.risk_gate`).
 """
 
 from __future__ import annotations

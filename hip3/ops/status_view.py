@@ -12,6 +12,7 @@ import trio
 import hip3
 from hip3.bot import Bot
 from hip3.core.events import Level
+from hip3.core.guards import GuardName
 from hip3.core.ledger import TrackedOrder
 from hip3.core.market import MarketState, missing_market_data
 from hip3.core.outlook import SignalRecord
@@ -43,6 +44,7 @@ def status_view(bot: Bot, *, pid: int, config_hash: str) -> View:
             "causes": causes_view(bot),
             "against": obstacles_view(bot),
         },
+        "guards": _guards(bot),
         "ready": _ready(bot),
         "links": [_link(bot, link) for link in (bot.market_link, trader.account_link if trader else None) if link],
         "markets": [_market(bot, market) for market in bot.markets.values()],
@@ -93,6 +95,20 @@ def _ready(bot: Bot) -> View:
         "age_ms": _since(bot, "ready"),
         "conditions": {c.value: {"holds": bot.ready.holds(c), "age_ms": _ago(now, evidence[c])} for c in Condition},
     }
+
+
+def _guards(bot: Bot) -> list[View]:
+    """Each guard with its evidence and the evidence's age; null where it has never reported. Empty in observation."""
+    now, guards = bot.io.clock.mono_ms(), bot.guards
+    if bot.trader is None:
+        return []
+    rows: list[View] = []
+    for name in GuardName:
+        last = guards.last(name)
+        age_ms = None if last is None else now - last.at_ms
+        said: View = {"evidence": None if last is None else last.evidence, "age_ms": age_ms}
+        rows.append({"name": name.value, "level": guards.level(name).value, **said})
+    return rows
 
 
 def _link(bot: Bot, link: Link) -> View:

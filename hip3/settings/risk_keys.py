@@ -31,7 +31,7 @@ class RiskKeys:
     max_slippage_bps: Decimal | None = _amount(None)
     """Not set: 50 on mainnet, off elsewhere."""
     max_orders_per_min: int = _count(200)
-    """Ours, as the next three: at `executor.actions_per_min` = 34 a first minute has at most 68 entries, each with a close."""
+    """Ours, as the next three: at `executor.actions_per_min` = 34 a first minute has at most 68 entries and closes each."""
     max_orders_per_market_per_min: int = _count(150)
     max_cancels_per_min: int = _count(200)
     max_cancels_per_market_per_min: int = _count(150)

@@ -1,4 +1,4 @@
-"""From settings to what risk monitor, breaker and throttles are told; some limits have their own default on mainnet (RISK-1)."""
+"""From settings to what risk monitor, breaker and throttles are told; some limits have a mainnet default (RISK-1)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from hip3.core.detector import CAP_HEADROOM, VENUE_MIN_NOTIONAL_USD
 from hip3.settings.caps import configured_caps, effective_caps
 from hip3.settings.errors import Contradiction, Kind, Problem
 from hip3.settings.fields import is_loopback
+from hip3.settings.risk_keys import RiskKeys
 from hip3.settings.schema import Mode, PaperSource, Reference, Settings, StartupPolicy
 from hip3.venue.hyperliquid.endpoints import MESSAGES_PER_MINUTE, Network, endpoints_for
 
@@ -214,6 +215,18 @@ def filters_are_complete(settings: Settings) -> Found:
         yield _ordered("detector.filters.quote_lag_min_ms", low, "detector.filters.quote_lag_max_ms", high, "at most")
 
 
+def risk_keys_have_an_effect(settings: Settings) -> Found:
+    """A pause without losses that lead to it, and a cooldown of a breaker that cannot trip."""
+    risk, default = settings.risk, RiskKeys()
+    if risk.tilt_pause_ms != default.tilt_pause_ms and not risk.tilt_losses:
+        remedy = "has no effect while risk.tilt_losses is off; set that or remove this"
+        yield _contradiction("risk.tilt_pause_ms", risk.tilt_pause_ms, remedy, "risk.tilt_losses")
+    limits = ("max_orders_per_min", "max_orders_per_market_per_min", "max_cancels_per_min", "max_cancels_per_market_per_min")
+    if risk.runaway_cooldown_ms != default.runaway_cooldown_ms and not any(getattr(risk, name) for name in limits):
+        remedy = f"has no effect with {', '.join(limits)} all 0; set one of them or remove this"
+        yield _contradiction("risk.runaway_cooldown_ms", risk.runaway_cooldown_ms, remedy, *(f"risk.{n}" for n in limits))
+
+
 def paper_stays_on_paper(settings: Settings) -> Found:
     """`[paper]` and what goes with it have no effect elsewhere, so there they are misplaced."""
     if settings.network is not Network.PAPER and settings.paper is not None:
@@ -322,6 +335,7 @@ RULES: tuple[Callable[[Settings], Found], ...] = (
     heartbeats_outpace_the_watchdog,
     exit_rules_have_an_effect,
     filters_are_complete,
+    risk_keys_have_an_effect,
     paper_stays_on_paper,
     replay_is_complete,
     agent_is_not_the_account,

@@ -358,10 +358,10 @@ class Executor:
     def _after_send(self, post: Post, signed: SignedAction) -> None:
         """Bookkeeping that must not stand between the decision and the bytes."""
         wall, batch = self.clock.wall_ms(), post.batch
-        self.events.put(ActionSent(tuple(o.coin for o in batch.orders), tuple(c.spec.key.coin for c in batch.cancels)))
+        self.events.put(ActionSent.of(batch.orders, batch.cancels))
         self._note("info", "action_signed", post=post.id, nonce=post.nonce, type=signed.action["type"])
         self._note("debug", "inflight", current=self.posts.in_flight, high_water=self.posts.high_water)
-        for intent in post.batch.orders:
+        for intent in batch.orders:
             if not intent.reduce_only:
                 self.limits.on_entry(wall)
             self._note(

@@ -12,10 +12,12 @@ from hip3.core import bookkeeper as b
 from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.clock import Clock
+from hip3.core.diffs import SnapshotDiffs
 from hip3.core.events import OrderUpdate
 from hip3.core.execution import EventSink, SlippageMeasured
 from hip3.core.exits import pause_ms
 from hip3.core.fees import FeeCheck
+from hip3.core.guards import GuardLevel, GuardName, Guards
 from hip3.core.ids import is_our_cloid
 from hip3.core.journal import Journal
 from hip3.core.ledger import TrackedOrder
@@ -61,6 +63,7 @@ class PositionTask:
     journal: Journal
     fees: FeeCheck
     scribe: Scribe
+    guards: Guards
     cancel_stray: Callable[[OrderUpdate], bool] = lambda _update: False
     """Asks for the cancel of an order that an earlier run left; False where this run does not know its market."""
     on_drift: Callable[[str, Decimal, Decimal], None] = lambda _coin, _ours, _venue: None
@@ -74,6 +77,7 @@ class PositionTask:
     _strays: set[int] = field(factory=set)
     _foreign_may_block: bool = True
     """Until the account was read for the first time: what is found then was there before us."""
+    diffs: SnapshotDiffs = field(factory=SnapshotDiffs)
     trades: deque[Trade] = field(factory=lambda: deque(maxlen=KEPT_TRADES))
 
     async def run(self) -> None:
@@ -119,6 +123,7 @@ class PositionTask:
                 self._note("warning", "in_doubt", subject=subject, why=why)
                 if subject in self.bookkeeper.ledger.positions:
                     self.ready.set(Condition.POSITION_SYNCED, holds=False)
+                    self.guards.report(GuardName.SNAPSHOT_DIFF, GuardLevel.WARN, f"{subject}: {why}")
                     self.read_account_soon()
                 else:
                     self.wake_reconcile.ring()
@@ -127,6 +132,7 @@ class PositionTask:
                 self.scribe.transition("reconcile", coin, str(ours), str(venue), "CORRECTED", why)
                 self.scribe.position(self.bookkeeper.ledger.position(coin))
                 self._note("warning", "position_corrected", coin=coin, ours=ours, venue=venue, why=why)
+                self.diffs.corrected(f"{coin} from {ours} to {venue}", self.clock.mono_ms())
                 self.on_drift(coin, ours, venue)
                 self.events.put(consequence)
             case b.Adopted() | b.StrayOrder() | b.FillsSnapshot() | b.PositionsAgree():
@@ -147,6 +153,8 @@ class PositionTask:
                 ledger = self.bookkeeper.ledger
                 if time_ms and not any(ledger.is_moving(coin) for coin in ledger.positions):
                     self.scribe.cursor(time_ms, "statement")
+                self.diffs.agreed()
+                self.guards.report(GuardName.SNAPSHOT_DIFF, *self.diffs.judge(self.clock.mono_ms()))
                 self.ready.set(Condition.POSITION_SYNCED, holds=True)
 
     def _stray(self, update: OrderUpdate) -> None:

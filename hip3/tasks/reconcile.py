@@ -17,6 +17,7 @@ from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.doubt import TRY_EVERY_MS, is_exceeded, next_try_ms
 from hip3.core.events import AccountState, OrderUpdate, UserFills
+from hip3.core.guards import GuardLevel, GuardName, Guards
 from hip3.core.journal import Journal
 from hip3.core.ledger import Ledger, TrackedOrder
 from hip3.core.orders import OrderOutcome, OutcomeKind
@@ -27,7 +28,7 @@ from hip3.io.rest import QueryFailed, Venue
 from hip3.tasks.channels import Doorbell, Mailbox
 from hip3.venue.hyperliquid import info
 from hip3.venue.hyperliquid.errors import WireError
-from hip3.venue.hyperliquid.nonce import NonceSource, Skew
+from hip3.venue.hyperliquid.nonce import ClockCheck, NonceSource, Skew
 from hip3.venue.hyperliquid.parse import (
     parse_account_state,
     parse_exchange_status,
@@ -50,6 +51,19 @@ and a fresh one may be placed. Should the first still arrive, it is reduce-only 
 FILLS_OVERLAP_MS = 5_000  # REC-1
 
 
+_CLOCK_LEVELS = {Skew.OK: GuardLevel.OK, Skew.WARN: GuardLevel.WARN, Skew.ERROR: GuardLevel.ERROR}
+
+
+def judge_clock(check: ClockCheck, safety: Safety, guards: Guards) -> None:
+    """What follows from a comparison with the venue's clock: the cause CLOCK_SKEW or its end, and the guard (NON-2)."""
+    message = f"the local clock is {-check.offset_ms} ms from the venue's"
+    if check.skew is Skew.ERROR:
+        safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
+    else:
+        safety.clear(ReasonCode.CLOCK_SKEW, "nonce")
+    guards.report(GuardName.CLOCK_SKEW, _CLOCK_LEVELS[check.skew], message)
+
+
 @define
 class Reconcile:
     rest: Venue
@@ -60,6 +74,7 @@ class Reconcile:
     facts: Mailbox[f.Fact]
     bell: Doorbell
     safety: Safety
+    guards: Guards
     nonces: NonceSource
     budget: ActionBudget
     clock: Clock
@@ -167,11 +182,7 @@ class Reconcile:
             return False
         self.budget.read(rate.used, rate.cap)
         self.service_read_ms = self.clock.mono_ms()
-        if check.skew is Skew.ERROR:
-            message = f"the local clock is {-check.offset_ms} ms from the venue's"
-            self.safety.add(ReasonCode.CLOCK_SKEW, Severity.SAFE, "nonce", message, Clears.AUTO)
-        else:
-            self.safety.clear(ReasonCode.CLOCK_SKEW, "nonce")
+        judge_clock(check, self.safety, self.guards)
         if check.skew is not Skew.OK:
             self._note("warning", "clock_skew", offset_ms=check.offset_ms)
         return True

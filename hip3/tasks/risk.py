@@ -7,28 +7,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
+import trio
 from attrs import define, field
 
+from hip3.core import units
 from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
+from hip3.core.breaker import TRIPS_HOLD, RunawayBreaker
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
-from hip3.core.execution import ExecutionEvent, FlattenFailed, SendFailed, SlippageMeasured
+from hip3.core.execution import ActionSent, ExecutionEvent, FlattenFailed, SendFailed, SlippageMeasured
+from hip3.core.guards import GuardLevel, GuardName, Guards
 from hip3.core.journal import Journal
+from hip3.core.maintenance import judge_calendar
 from hip3.core.risk import DailyLimits
 from hip3.core.risk_monitor import Crossing, RiskMonitor
+from hip3.core.throttles import Throttles
+from hip3.core.windows import Window
 from hip3.tasks.channels import Mailbox
 from hip3.venue.hyperliquid.refusals import classify_error, classify_rejection
 
 SEND_FAILURES_IN_A_ROW = 5  # POST-6
 SOURCE = "risk"
 """Of every cause that a crossed limit puts in force."""
+LOOK_S = 1.0
+"""A cooldown or a window ends, or begins, late by at most this."""
+WARN_SHARE = Decimal("0.8")
+"""Ours: share of a limit from which its guard warns."""
 
 
 @define
 class RiskTask:
     events: Mailbox[ExecutionEvent]
     monitor: RiskMonitor
+    breaker: RunawayBreaker
+    throttles: Throttles
+    guards: Guards
+    windows: tuple[Window, ...]
+    """Of maintenance."""
     limits: DailyLimits
     safety: Safety
     clock: Clock
@@ -56,6 +73,13 @@ class RiskTask:
 
     async def run(self) -> None:
         """Serves until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._log)
+            while True:
+                self.look()
+                await trio.sleep(LOOK_S)
+
+    async def _log(self) -> None:
         async for event in self.events:
             self._tell(event)
 
@@ -74,11 +98,14 @@ class RiskTask:
         match event:
             case Closed(trade):
                 self.safety.clear(ReasonCode.FLATTEN_FAILED, trade.coin)
+                self.throttles.on_trade(trade.coin, trade.pnl_usd, now)
                 crossing = self.monitor.on_trade(trade.pnl_usd)
                 today = self.limits.on_trade(trade, now)
                 if crossing is None and today is not None:
                     return self.monitor.cross(ReasonCode.DAILY_LOSS, today)
                 return crossing
+            case ActionSent(orders, cancels):
+                self._count(orders, cancels)
             case SlippageMeasured():
                 return self.monitor.on_slippage(event.slippage_bps)
             case OrderRejected(_, error):
@@ -92,6 +119,58 @@ class RiskTask:
                 if event.venue == 0:  # flat without a fill that tells of it: settled, or closed before what the venue lists
                     self.safety.clear(ReasonCode.FLATTEN_FAILED, event.coin)
         return None
+
+    def _count(self, orders: tuple[str, ...], cancels: tuple[str, ...]) -> None:
+        """RISK-4: what left, and the end of entries where it was too much."""
+        now = self.clock.mono_ms()
+        why = self.breaker.sent(orders, cancels, now)
+        if why is not None:
+            self._note("critical", "runaway", why=why, cooldown_ms=self.breaker.config.cooldown_ms)
+            self.safety.add(ReasonCode.RUNAWAY, Severity.SAFE, SOURCE, why, Clears.AUTO)
+            self._report_breaker(now)
+
+    # ---- judged because time passes
+
+    def look(self) -> None:
+        """Cooldown, calendar, and the guards that this task owns."""
+        now, wall = self.clock.mono_ms(), self.clock.wall_ms()
+        if self.breaker.over(now):
+            self.safety.clear(ReasonCode.RUNAWAY, SOURCE)
+        self._report_breaker(now)
+        self._report_caps()
+        level, evidence = judge_calendar(self.windows, wall)
+        self.guards.report(GuardName.MAINTENANCE_CALENDAR, level, evidence)
+        if level is not GuardLevel.ERROR:
+            self.safety.clear(ReasonCode.MAINTENANCE_WINDOW, SOURCE)
+        elif not self.safety.holds(ReasonCode.MAINTENANCE_WINDOW):
+            self.safety.add(ReasonCode.MAINTENANCE_WINDOW, Severity.SAFE, SOURCE, evidence, Clears.AUTO)
+        self.guards.look()
+
+    def _report_breaker(self, now_ms: int) -> None:
+        breaker, fullest = self.breaker, self.breaker.fullest(now_ms)
+        if breaker.tripped_until_ms is not None:
+            level = GuardLevel.HOLD if len(breaker.trips) >= TRIPS_HOLD else GuardLevel.ERROR
+            evidence = f"tripped, {len(breaker.trips)} times within an hour: {breaker.why}"
+        elif fullest is None:
+            level, evidence = GuardLevel.OK, "nothing was sent"
+        else:
+            used, limit, what = fullest
+            level = GuardLevel.WARN if used > limit * WARN_SHARE else GuardLevel.OK
+            evidence = f"{used} {what} in a minute, at most {limit}"
+        self.guards.report(GuardName.RUNAWAY_BREAKER, level, evidence)
+
+    def _report_caps(self) -> None:
+        """The caps that end trading: how much of the nearest is used up."""
+        caps = [("today", -self.limits.pnl_usd, self.limits.max_loss_usd)]
+        if self.monitor.config.max_cumulative_loss_usd is not None:
+            caps.append(("in all", -self.monitor.pnl_usd, self.monitor.config.max_cumulative_loss_usd))
+        what, loss, cap = max(caps, key=lambda row: row[1] / row[2])
+        if self.monitor.crossed is not None:
+            level = GuardLevel.ERROR
+        else:
+            level = GuardLevel.WARN if loss > cap * WARN_SHARE else GuardLevel.OK
+        crossed = f"{self.monitor.crossed.value} was crossed; " if self.monitor.crossed else ""
+        self.guards.report(GuardName.KILL_CAPS, level, f"{crossed}loss {what}: {max(loss, units.ZERO):.4f} of {cap} USD")
 
     # ---- told afterwards
 

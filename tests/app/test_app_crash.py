@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from hip3.exchange.faults import Delay, Faults, Point, ReplaceBody
 from hip3.fsm.lifecycle import LifecycleState
+from hip3.settings.schema import HaltOnDisconnect
 from hip3.simulate.world import World
 from tests.app.failures.scenes import (
     NVDA,
@@ -123,7 +124,7 @@ async def test_an_error_in_the_flatten_does_not_hide_the_first(autojump_clock: o
     """END-2: the flatten itself breaks after a crash: the first error is the one told, and what is left is listed."""
     journal = Tripwire(event="way_out", fields={"step": "close"}, armed=True)
     dial = breaking_dial((3, 4), ZeroDivisionError("the first"))
-    settings = settings_of(SNDK, safety={"halt_on_disconnect": "never"})
+    settings = settings_of(SNDK, safety={"halt_on_disconnect": HaltOnDisconnect.NEVER})
     async with world_of(settings, trading(SNDK), journal=journal, dial=dial) as world:
         await holding(world, SNDK)
         cut(world)

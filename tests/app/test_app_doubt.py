@@ -19,6 +19,7 @@ from hip3.exchange.faults import Delay, Disconnect, Drop, Duplicate, Faults, Htt
 from hip3.exchange.seam import TimedEvent
 from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
+from hip3.settings.schema import HaltOnDisconnect
 from hip3.simulate.world import World
 from tests.app.failures.scenes import (
     MU,
@@ -246,7 +247,7 @@ async def test_each_fault_of_an_order_ends_in_the_venues_truth(name: str, autoju
     """POST-3, POST-4, EXE-3, PROTOCOL 12: whatever befalls the first entry, it goes out once, the bot ends with what the
     venue has, the position is closed once, and the market trades again."""
     case = CASES[name]
-    settings = settings_of(SNDK, safety={"halt_on_disconnect": "never"}, position=BRIEF)
+    settings = settings_of(SNDK, safety={"halt_on_disconnect": HaltOnDisconnect.NEVER}, position=BRIEF)
     async with world_of(settings, script(*twice(SNDK)), config=case.config) as world:
         await world.ready()
         world.faults.add(*case.rules())
@@ -266,7 +267,7 @@ async def test_each_fault_of_an_order_ends_in_the_venues_truth(name: str, autoju
 
 async def test_the_snapshot_after_a_reconnect_brings_no_fill_twice(autojump_clock: object) -> None:
     """RDY-3, LESSONS 17, PROTOCOL 12: the fills come again as a snapshot; position, trades and tally stay what they are."""
-    settings = settings_of(SNDK, safety={"halt_on_disconnect": "never"}, position={"time_stop_ms": 20_000})
+    settings = settings_of(SNDK, safety={"halt_on_disconnect": HaltOnDisconnect.NEVER}, position={"time_stop_ms": 20_000})
     async with world_of(settings, trading(SNDK)) as world:
         await holding(world, SNDK)
         for _ in range(2):

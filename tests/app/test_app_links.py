@@ -10,6 +10,7 @@ from hip3.exchange.ws import Session
 from hip3.fsm.connection import ConnectionState
 from hip3.fsm.ready import ReadyState
 from hip3.fsm.safety import SafetyMode
+from hip3.settings.schema import HaltOnDisconnect
 from hip3.simulate.world import World
 from tests.app.failures.scenes import (
     NVDA,
@@ -27,7 +28,7 @@ from tests.app.failures.scenes import (
     world_of,
 )
 
-NEVER: dict[str, object] = {"halt_on_disconnect": "never"}
+NEVER: dict[str, object] = {"halt_on_disconnect": HaltOnDisconnect.NEVER}
 
 
 def connects(world: World) -> list[int]:

@@ -19,6 +19,7 @@ from hip3.exchange.scripted import ScriptedSource
 from hip3.fsm.order import OrderState
 from hip3.fsm.post import PostState
 from hip3.fsm.safety import SafetyMode
+from hip3.settings.schema import HaltOnDisconnect
 from hip3.simulate.world import World
 from tests.app.failures.scenes import (
     AMD,
@@ -393,7 +394,7 @@ async def test_a_close_that_worked_unseen_is_refused_the_second_time(autojump_cl
 
 async def test_a_post_cut_off_by_its_link_is_settled_after_the_reconnect(autojump_clock: object) -> None:
     """POST-3, EXE-3: the link dies with an entry in flight: it is in doubt at once, known after the reconnect, sent once."""
-    settings = settings_of(SNDK, safety={"halt_on_disconnect": "never"})
+    settings = settings_of(SNDK, safety={"halt_on_disconnect": HaltOnDisconnect.NEVER})
     async with world_of(settings, trading(SNDK)) as world:
         await sent(world)
         assert world.bot.posts.in_flight == 1
@@ -469,7 +470,9 @@ async def test_the_in_flight_count_is_what_was_sent_less_what_ended(autojump_clo
     jumps = [jump(coin, 2500 + 1000 * n, bps=bps) for bps in (40, 80) for n, coin in enumerate(coins, bps // 8)]
     actions = [Delay(6000), lost("post").action, Duplicate(), Delay(300)]
     rules = [Rule(Point.FRAME, a, lambda channel: channel == "post", skip=n) for n, a in enumerate(actions)]
-    settings = settings_of(*coins, limits=ROOMY, position={"time_stop_ms": 2000}, safety={"halt_on_disconnect": "never"})
+    settings = settings_of(
+        *coins, limits=ROOMY, position={"time_stop_ms": 2000}, safety={"halt_on_disconnect": HaltOnDisconnect.NEVER}
+    )
     async with world_of(settings, script(calm(*coins), *jumps), faults=Faults(rules)) as world:
         await world.ready()
         posts = world.bot.posts

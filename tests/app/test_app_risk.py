@@ -18,6 +18,7 @@ from tests.app.app_builders import (
     entries,
     judged,
 )
+from tests.app.test_app_operator import operate
 
 BRIEF = {"position.time_stop_ms": 2000}
 TRIPS = dislocated().rising(6, 6, start_px=620).rising(10, 10, start_px=640).rising(14, 16, start_px=660)
@@ -193,3 +194,63 @@ async def test_the_first_crossing_wins() -> None:
     async with open_world(bot_settings(keys), dislocated().source(), config=FAST) as world:
         await halted(world)
         assert causes(world) == ["CUMULATIVE_LOSS"]
+
+
+# ---- an operator ends it
+
+
+async def released(world: World) -> None:
+    """Until the flatten of this HALT is certified; then a person ends the HALT and promotes."""
+    await world.until(lambda: world.bot.halt_flatten is not None and world.bot.halt_flatten.certificate.flat, 30)
+    answer = operate(world, "unhalt")
+    assert (answer["ok"], answer["mode"]) == (True, "ARMED_SAFE")
+    assert operate(world, "promote")["mode"] == "ARMED_LIVE"
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "trades"),
+    [
+        ("risk.max_cumulative_loss_usd", 0.04, 2),
+        ("risk.max_consecutive_losses", 1, 2),
+        ("risk.max_slippage_bps", 20, 3),
+    ],
+)
+async def test_after_a_release_the_count_that_crossed_starts_anew(key: str, limit: float, trades: int) -> None:
+    """RISK-1, STOP-1: ended by an operator, it trades again, and as many bad trades as before cross again."""
+    script = dislocated()
+    for n in range(1, 12):
+        script.rising(2 + 4 * n, 2 + 4 * n, start_px=602 + 2 * n)
+    async with open_world(
+        bot_settings({**BRIEF, "risk.max_consecutive_losses": 0, key: limit}), script.source(), config=FAST
+    ) as world:
+        await halted(world)
+        await released(world)
+        before = len(world.events("position_closed"))
+        assert before == trades
+        await halted(world, 40)
+        assert [n.fields["code"] for n in world.events("risk_acknowledged")] == [causes(world)[0]]
+        assert len(world.events("position_closed")) == 2 * trades
+
+
+async def test_after_a_release_the_rejects_start_anew() -> None:
+    """RISK-1: three more rejections cross a limit of two again."""
+    settings = bot_settings({"risk.max_rejects_per_hour": 2, "paper.deposit_usd": 1})
+    async with open_world(settings, Script().calm().rising(2, 30).source(), config=FAST) as world:
+        await halted(world)
+        await released(world)
+        assert len(world.events("action_rejected")) == 3
+        await halted(world)
+        assert len(world.events("action_rejected")) == 6
+
+
+async def test_after_a_release_flatten_failures_start_anew() -> None:
+    """RISK-1, EXIT-1: the HALT of a second overdue position ends by an operator once the account is flat."""
+    keys = {**BRIEF, "position.reduce_only_timeout_ms": 3000, "risk.max_flatten_failures": 1}
+    script = dislocated(2, SNDK, MU)
+    for coin in (SNDK, MU):
+        script.quote(2500, None, "600.1", coin=coin).quote(12_000, "599.9", "600.1", coin=coin)
+    async with open_world(bot_settings(keys, coins=(SNDK, MU)), script.source(), config=FAST) as world:
+        await halted(world)
+        await world.until(lambda: world.positions() == {}, 40)
+        await released(world)
+        assert causes(world) == []

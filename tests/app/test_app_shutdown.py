@@ -12,6 +12,7 @@ from hip3.exchange.faults import Delay, Disconnect, Faults, HttpAnswer, Point, R
 from hip3.fsm.lifecycle import LifecycleState
 from hip3.fsm.order import OrderState
 from hip3.ops.session import StoppedEarly
+from hip3.settings.schema import HaltOnDisconnect
 from hip3.simulate.world import START_MS, World
 from tests.app.failures.scenes import (
     AMD,
@@ -207,7 +208,7 @@ async def test_a_market_without_buyers_leaves_the_position_on_the_list(autojump_
 
 async def test_the_websocket_may_be_dead(autojump_clock: object) -> None:
     """END-4: with every connection refused the flatten works over HTTP alone."""
-    async with world_of(settings_of(SNDK, safety={"halt_on_disconnect": "never"}), trading(SNDK)) as world:
+    async with world_of(settings_of(SNDK, safety={"halt_on_disconnect": HaltOnDisconnect.NEVER}), trading(SNDK)) as world:
         await holding(world, SNDK)
         refuse_connections(world)
         cut(world)

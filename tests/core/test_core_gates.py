@@ -100,10 +100,21 @@ def test_verdicts_read_like_the_specification() -> None:
     """GATE-1: Queued, QueuedDegraded, Skipped(...) for what is normal, Rejected(...) for what is forbidden."""
     assert [str(Verdict(None)), str(Verdict(None, degraded=True))] == ["Queued", "QueuedDegraded"]
     skipped = {r for r in Refusal if str(Verdict(r)).startswith("Skipped(")}
-    assert {r.value for r in skipped} == {"AlreadyHasPosition", "PendingOrderExists", "DailyTradeLimit", "BudgetExhausted"}
+    throttled = {"HourlyDrawdown", "TiltGuard", "ReentryDelay", "CorrelationCooldown", "BurstLimit"}
+    known = {"AlreadyHasPosition", "PendingOrderExists", "DailyTradeLimit", "BudgetExhausted"}
+    assert {r.value for r in skipped} == known | throttled
     assert {str(Verdict(r)) for r in set(Refusal) - skipped} == {
         f"Rejected({name})"
-        for name in ("HardStop", "NotReady", "MaxPositionPerMarket", "MaxPositionTotal", "QueueFull", "InflightFull")
+        for name in (
+            "HardStop",
+            "NotReady",
+            "MaxPositionPerMarket",
+            "MaxPositionTotal",
+            "MaxOpenPositions",
+            "RiskGateError",
+            "QueueFull",
+            "InflightFull",
+        )
     }
 
 

@@ -33,6 +33,7 @@ FILTERS, QUALITY = PAPER + "[detector.filters]\n", PAPER + "[detector.quality]\n
 ADAPTIVE, BASELINE = FILTERS + "adaptive_spread_multiple = 0.5\n", FILTERS + "baseline_ewma_ms = 60000\n"
 TIME_BACK, MARK_MID = QUALITY + "time_back_ms = 1\n", QUALITY + "mark_mid_bps = 50\n"
 SHOCK, OI_CAP = QUALITY + "spread_shock_multiple = 3\n", QUALITY + "oi_cap_share = 0.95\n"
+TILT = PAPER + "[risk]\ntilt_losses = 2\n"
 BLACKOUT = QUALITY + 'blackout_windows = ["22:00-02:00"]\n'
 
 # key, a file without it, the same file with another value of it
@@ -65,6 +66,19 @@ CASES: dict[str, tuple[str, str]] = {
     "risk.max_flatten_failures": (PAPER, PAPER + "[risk]\nmax_flatten_failures = 7\n"),
     "risk.max_rejects_per_hour": (PAPER, PAPER + "[risk]\nmax_rejects_per_hour = 7\n"),
     "risk.max_slippage_bps": (PAPER, PAPER + "[risk]\nmax_slippage_bps = 7.5\n"),
+    "risk.max_orders_per_min": (PAPER, PAPER + "[risk]\nmax_orders_per_min = 7\n"),
+    "risk.max_orders_per_market_per_min": (PAPER, PAPER + "[risk]\nmax_orders_per_market_per_min = 7\n"),
+    "risk.max_cancels_per_min": (PAPER, PAPER + "[risk]\nmax_cancels_per_min = 7\n"),
+    "risk.max_cancels_per_market_per_min": (PAPER, PAPER + "[risk]\nmax_cancels_per_market_per_min = 7\n"),
+    "risk.runaway_cooldown_ms": (PAPER, PAPER + "[risk]\nrunaway_cooldown_ms = 7\n"),
+    "risk.max_open_positions": (PAPER, PAPER + "[risk]\nmax_open_positions = 7\n"),
+    "risk.max_hourly_drawdown_usd": (PAPER, PAPER + "[risk]\nmax_hourly_drawdown_usd = 7.5\n"),
+    "risk.reentry_delay_ms": (PAPER, PAPER + "[risk]\nreentry_delay_ms = 7\n"),
+    "risk.correlation_cooldown_ms": (PAPER, PAPER + "[risk]\ncorrelation_cooldown_ms = 7\n"),
+    "risk.max_entries_per_market_per_min": (PAPER, PAPER + "[risk]\nmax_entries_per_market_per_min = 7\n"),
+    "risk.tilt_losses": (PAPER, PAPER + "[risk]\ntilt_losses = 7\n"),
+    "risk.tilt_pause_ms": (TILT, TILT + "tilt_pause_ms = 7\n"),
+    "risk.maintenance_windows": (PAPER, PAPER + '[risk]\nmaintenance_windows = ["Sun 10:00-11:00"]\n'),
     "detector.taker_fee_bps": (PAPER, PAPER + "[detector]\ntaker_fee_bps = 0.9\n"),
     "detector.slippage_bps": (PAPER, PAPER + "[detector]\nslippage_bps = 0\n"),
     "detector.min_edge_bps": (PAPER, PAPER + "[detector]\nmin_edge_bps = 7\n"),
@@ -178,6 +192,19 @@ WRONG = {
     "risk.max_flatten_failures": "-1",
     "risk.max_rejects_per_hour": "-1",
     "risk.max_slippage_bps": "-1",
+    "risk.max_orders_per_min": "1.5",
+    "risk.max_orders_per_market_per_min": "1.5",
+    "risk.max_cancels_per_min": "1.5",
+    "risk.max_cancels_per_market_per_min": "1.5",
+    "risk.runaway_cooldown_ms": "1.5",
+    "risk.max_open_positions": "1.5",
+    "risk.max_hourly_drawdown_usd": "-1",
+    "risk.reentry_delay_ms": "1.5",
+    "risk.correlation_cooldown_ms": "1.5",
+    "risk.max_entries_per_market_per_min": "1.5",
+    "risk.tilt_losses": "1.5",
+    "risk.tilt_pause_ms": "0",
+    "risk.maintenance_windows": '["25:00-26:00"]',
     "detector.taker_fee_bps": "nan",
     "detector.slippage_bps": "-1",
     "detector.min_edge_bps": '"1e1"',
