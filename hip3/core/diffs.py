@@ -12,9 +12,9 @@ from attrs import define, field
 
 from hip3.core.guards import GuardLevel
 
-WINDOW_MS = 600_000
+WINDOW_MS = 300_000
 MOST = 2
-"""Ours: corrections within ten readings of the account (POS-3) that are still an accident."""
+"""Ours: corrections within five readings of the account (POS-3) that are still an accident."""
 
 
 @define
@@ -40,4 +40,4 @@ class SnapshotDiffs:
         if not self.corrections:
             return GuardLevel.OK, "our sizes are the venue's"
         level = GuardLevel.HOLD if len(self.corrections) > MOST else GuardLevel.WARN
-        return level, f"{len(self.corrections)} corrections in ten minutes, last: {self.corrections[-1][1]}"
+        return level, f"{len(self.corrections)} corrections in five minutes, last: {self.corrections[-1][1]}"

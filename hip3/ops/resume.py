@@ -25,6 +25,7 @@ def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: st
 
 def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str, now: int) -> None:
     resume_limits(bot.limits, memory, now)
+    _resume_risk(bot, memory)
     specs = {coin: market.spec for coin, market in bot.markets.items()}
     strange = resume_books(bookkeeper, memory, specs, now)
     for subject, why in strange:
@@ -54,7 +55,7 @@ def _resume_risk(bot: Bot, memory: Remembered) -> None:
     if bot.trader is None or not kept:
         return
     try:
-        bot.trader.risk.monitor.restore(kept)
+        bot.trader.risk.restore(kept)
     except ValueError as e:
         bot.safety.add(ReasonCode.STORAGE_UNAVAILABLE, Severity.HALT, "recovery", str(e), Clears.OPERATOR)
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 import trio
@@ -31,6 +31,7 @@ from hip3.venue.hyperliquid.refusals import classify_error, classify_rejection
 SEND_FAILURES_IN_A_ROW = 5  # POST-6
 SOURCE = "risk"
 """Of every cause that a crossed limit puts in force."""
+THROTTLE_KEY = "throttle."
 LOOK_S = 1.0
 """A cooldown or a window ends, or begins, late by at most this."""
 WARN_SHARE = Decimal("0.8")
@@ -51,7 +52,7 @@ class RiskTask:
     clock: Clock
     journal: Journal
     keep: Callable[[str, str], None] = lambda _key, _value: None
-    """Told of each counter of the monitor that changed; the next run goes on from them."""
+    """Told of each counter of monitor and throttles that changed; the next run goes on from them."""
     send_failures: int = field(default=0, init=False)
     _kept: dict[str, str] = field(factory=dict, init=False)
 
@@ -59,17 +60,24 @@ class RiskTask:
         """Judges one event now and keeps it for the log. Raises ChannelFull; by then it was judged."""
         self._acknowledge()
         crossing = self._judge(event)
+        self._keep_counters()  # before the cause, whose commit then holds both
         if crossing is not None:
             self.safety.add(crossing.code, Severity.HALT, SOURCE, crossing.message, Clears.OPERATOR)
-        self._keep_counters()
         self.events.put(event)
 
     def _keep_counters(self) -> None:
-        state = self.monitor.state()
+        state = self.monitor.state() | {THROTTLE_KEY + key: value for key, value in self.throttles.state().items()}
         for key, value in state.items():
             if self._kept.get(key) != value:
                 self.keep(key, value)
         self._kept = state
+
+    def restore(self, kept: Mapping[str, str]) -> None:
+        """Goes on from what an earlier run gave to `keep`. Raises ValueError where that cannot be read."""
+        throttles = {k.removeprefix(THROTTLE_KEY): v for k, v in kept.items() if k.startswith(THROTTLE_KEY)}
+        self.monitor.restore({k: v for k, v in kept.items() if not k.startswith(THROTTLE_KEY)})
+        if throttles:  # an older version kept none
+            self.throttles.restore(throttles)
 
     async def run(self) -> None:
         """Serves until cancelled."""

@@ -56,7 +56,7 @@ async def test_a_guard_that_has_never_reported_holds_until_it_does() -> None:
 
 async def test_a_silent_comparison_keeps_entries_out() -> None:
     """RISK-3: while the account cannot be read, snapshot_diff has said nothing: entries are refused, then it trades."""
-    broken = Rule(Point.INFO, HttpAnswer(500), lambda s: s == "clearinghouseState", uses=2)
+    broken = Rule(Point.INFO, HttpAnswer(500), lambda s: s == "clearinghouseState", skip=1, uses=2)
     source = Script().calm().rising(2, 9).source()
     async with open_world(bot_settings(), source, config=FAST, faults=Faults([broken])) as world:
         await world.until(lambda: bool(judged(world, "Rejected(HardStop)")), 4)
@@ -186,17 +186,19 @@ async def test_a_maintenance_window_stops_entries_while_it_is_open() -> None:
 
 
 async def test_books_that_are_corrected_again_and_again_wait_for_a_person() -> None:
-    """RISK-3: a third correction within ten minutes is HOLD; a promotion is refused until it is better, and then ends it."""
-    deaf = Faults(
-        [
-            Rule(Point.FRAME, Drop(), lambda s: s == "userFills", skip=1, uses=None),
-            Rule(Point.INFO, ReplaceBody("[]"), lambda s: s == "userFillsByTime", uses=None),
-        ]
+    """RISK-3: a third correction within five minutes is HOLD; a promotion is refused until it is better, then ends it."""
+    deaf = (
+        Rule(Point.FRAME, Drop(), lambda s: s == "userFills", uses=None),
+        Rule(Point.INFO, ReplaceBody("[]"), lambda s: s == "userFillsByTime", uses=None),
     )
-    keys = {"position.time_stop_ms": 3_000_000, "position.reduce_only_timeout_ms": 3_000_000}
-    source = Script().calm().pulse(1000).source()
-    async with open_world(bot_settings(keys), source, config=FAST, faults=deaf) as world:
+    patient = {"position.time_stop_ms": 3_000_000, "position.reduce_only_timeout_ms": 3_000_000}
+    keys = {**patient, "reconcile.drift_critical_usd": 1000}
+    source = Script().calm().pulse(500).source()
+    async with open_world(bot_settings(keys), source, config=FAST) as world:
         await world.ready()
+        await by_hand(world, OrderSide.BUY, "600.1", "0.02")
+        await world.until(lambda: bool(world.events("fill")), 2)
+        world.faults.add(*deaf)
         for n in range(1, 4):
             await by_hand(world, OrderSide.BUY, "600.1", "0.02")
             await corrected(world, n)
@@ -205,7 +207,7 @@ async def test_books_that_are_corrected_again_and_again_wait_for_a_person() -> N
             assert level(world, GuardName.SNAPSHOT_DIFF) is expected
         assert (held(world), world.bot.safety.mode) == ({"snapshot_diff"}, SafetyMode.ARMED_SAFE)
         assert "GUARD_HOLD" in refusals(operate(world, "promote"))
-        await world.until(lambda: level(world, GuardName.SNAPSHOT_DIFF) is not GuardLevel.HOLD, 700)
+        await world.until(lambda: level(world, GuardName.SNAPSHOT_DIFF) is not GuardLevel.HOLD, 320)
         assert held(world) == {"snapshot_diff"}  # better, and still a person's to end
         assert codes(operate(world, "promote")) == []
         assert world.bot.safety.mode is SafetyMode.ARMED_LIVE
