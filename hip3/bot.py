@@ -242,7 +242,7 @@ class Bot:
 
     def on_guard(self, name: GuardName, report: Report) -> None:
         """A guard's level has changed."""
-        level = "info" if report.level is GuardLevel.OK else "warning"
+        level = "debug" if report.level is GuardLevel.OK else "warning"
         self.note(level, "guard", guard=name.value, state=report.level.value, evidence=report.evidence)
 
     def on_storage(self, trouble: str) -> None:

@@ -30,10 +30,6 @@ class ThrottleConfig:
     tilt_losses: int | None = None
     tilt_pause_ms: int | None = None
 
-    @property
-    def is_off(self) -> bool:
-        return all(getattr(self, name) is None for name in fields_dict(ThrottleConfig))
-
 
 @frozen
 class ThrottleView:
@@ -103,13 +99,18 @@ class Throttles:
     hour_usd: Decimal = units.ZERO
     losses_in_a_row: int = 0
     last_loss_ms: int | None = None
+    is_off: bool = field(init=False)
+    """Looked at on the way of every signal, so it is not computed there."""
     _closed_ms: dict[str, int] = field(factory=dict)
     _entered_ms: dict[str, int] = field(factory=dict)
     _bursts: dict[str, SlidingWindow] = field(factory=dict)
 
+    def __attrs_post_init__(self) -> None:
+        self.is_off = all(getattr(self.config, name) is None for name in fields_dict(ThrottleConfig))
+
     def on_entry(self, coin: str, wall_ms: int) -> None:
         """An entry passed the gates."""
-        if self.config.is_off:
+        if self.is_off:
             return
         self._entered_ms[coin] = wall_ms
         most = self.config.max_entries_per_market_per_min
@@ -118,7 +119,7 @@ class Throttles:
 
     def on_trade(self, coin: str, pnl_usd: Decimal, wall_ms: int) -> None:
         """A position ended."""
-        if self.config.is_off:
+        if self.is_off:
             return
         self._closed_ms[coin] = wall_ms
         self.trades.append((coin, pnl_usd, wall_ms))
@@ -136,7 +137,7 @@ class Throttles:
 
     def view(self, coin: str, wall_ms: int) -> ThrottleView:
         """What the gates look at for `coin` now."""
-        if self.config.is_off:
+        if self.is_off:
             return NOTHING
         self._expire(wall_ms)
         burst = self._bursts.get(coin)

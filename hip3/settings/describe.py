@@ -10,7 +10,7 @@ from attrs import frozen
 
 from hip3.settings.caps import effective_caps
 from hip3.settings.load import LoadedSettings
-from hip3.settings.risk_limits import risk_config
+from hip3.settings.risk_limits import breaker_config, max_positions, risk_config, throttle_config
 from hip3.settings.schema import Settings
 from hip3.venue.hyperliquid.endpoints import Endpoints, Network, endpoints_for
 
@@ -88,8 +88,12 @@ def _guards(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def _risk(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """The limits of RISK-1 in force, those that follow from the network included."""
-    limits = attrs.asdict(risk_config(settings))
+    """Every limit of `[risk]` in force, those that follow from the network included."""
+    limits: dict[str, object] = {}
+    for config in (risk_config(settings), breaker_config(settings), throttle_config(settings)):
+        limits |= attrs.asdict(config)
+    limits["max_open_positions"] = max_positions(settings)
+    limits["maintenance_windows"] = ", ".join(settings.risk.maintenance_windows or ()) or None
     return tuple((name, "off" if limit is None else f"{limit}") for name, limit in limits.items())
 
 

@@ -81,6 +81,9 @@ async def test_a_throttle_lets_signals_pass_by_and_ends(name: str) -> None:
             refused = judged(world, f"Skipped({case.refusal.value})") + judged(world, f"Rejected({case.refusal.value})")
             assert bool(refused) is bool(keys)
             assert all("risk." in str(n.fields["detail"]) for n in refused)
+            if keys:
+                said = [step for n in world.events("signal_trail") for step in n.fields["gates"]]  # what `explain` shows
+                assert any(step["verdict"] == case.refusal.value for step in said)
             assert len(closes(world)) >= len(entries(world)) - 1
     assert seen == [case.on, case.off]
 

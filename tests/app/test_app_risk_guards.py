@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from hip3.cli.status_cmd import status_lines
 from hip3.core.guards import GuardLevel, GuardName
 from hip3.core.ids import OrderSide
 from hip3.exchange.faults import Drop, Faults, HttpAnswer, Point, ReplaceBody, Rule
@@ -93,6 +94,8 @@ async def test_the_status_shows_each_guard_with_evidence_and_age() -> None:
         before = shown()
         assert set(before) == {name.value for name in GuardName}
         assert all(row["level"] == "OK" and row["evidence"] for row in before.values())
+        text = status_lines(json.loads(json.dumps(status_view(world.bot, pid=1, config_hash="0"), default=json_value)))
+        assert any("guard    OK    rate_limit: 0 used of 10000" in line for line in text)
         await trio.sleep(5)
         after = shown()
         assert after["rate_limit"]["age_ms"] == before["rate_limit"]["age_ms"] + 5000

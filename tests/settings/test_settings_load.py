@@ -196,6 +196,8 @@ def test_settings_start_lines_name_everything_in_force() -> None:
     assert lines["safety_guards"]["auto_stop_loss_usd"] == "20"
     assert lines["risk_limits"]["max_rejects_per_hour"] == "10"
     assert lines["risk_limits"]["max_slippage_bps"] == "50"
+    assert lines["risk_limits"]["max_orders"] == "200"
+    assert lines["risk_limits"]["max_open_positions"] == "off"
     assert lines["caps"]["order"] == "50 USD (limits.max_notional_per_market_usd)"
     assert lines["caps"]["total"] == "50 USD (safety.max_notional_usd)"
 
