@@ -82,8 +82,8 @@ async def test_a_throttle_lets_signals_pass_by_and_ends(name: str) -> None:
             assert bool(refused) is bool(keys)
             assert all("risk." in str(n.fields["detail"]) for n in refused)
             if keys:
-                said = [step for n in world.events("signal_trail") for step in n.fields["gates"]]  # what `explain` shows
-                assert any(step["verdict"] == case.refusal.value for step in said)
+                trails = [str(n.fields["gates"]) for n in world.events("signal_trail")]  # what `explain` shows
+                assert any(f"'verdict': '{case.refusal.value}'" in trail for trail in trails)
             assert len(closes(world)) >= len(entries(world)) - 1
     assert seen == [case.on, case.off]
 
