@@ -364,16 +364,8 @@ class Executor:
         for intent in batch.orders:
             if not intent.reduce_only:
                 self.limits.on_entry(wall)
-            self._note(
-                "info",
-                "order_sent",
-                post=post.id,
-                cloid=intent.cloid.value,
-                coin=intent.coin,
-                side=intent.side.name,
-                sz=intent.sz,
-                px=intent.px,
-            )
+            what = {"cloid": intent.cloid.value, "coin": intent.coin, "side": intent.side.name}
+            self._note("info", "order_sent", post=post.id, **what, sz=intent.sz, px=intent.px)
 
     def _note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.clock.wall_ms(), level, event, **fields)
