@@ -21,7 +21,7 @@ from rich.text import Text
 from hip3.cli.config_cmd import Json
 from hip3.cli.words import printable
 from hip3.core.checkpoints import Decision, Judgement
-from hip3.core.report import Report, make_report
+from hip3.core.report import Report, ReportInput, make_report
 from hip3.ops.journal_file import journals, state_dir
 from hip3.ops.report_object import report_object
 from hip3.ops.report_source import NothingToReport, Selection, read_journals
@@ -39,6 +39,7 @@ from hip3.ops.report_view import (
     rates_sheet,
     trades_sheet,
 )
+from hip3.store.errors import StoreError
 
 EXIT_OK, EXIT_CONFIGURATION, EXIT_NOTHING = 0, 2, 3
 TRADES_PRINTED = 20
@@ -69,6 +70,7 @@ def report(
     run: Annotated[str | None, Parameter(help="Only this run, by its id.")] = None,
     account: Annotated[str | None, Parameter(help="Only this account, by its address.")] = None,
     journal: Annotated[Path | None, Parameter(help="Journal to read; else the kept ones.")] = None,
+    store: Annotated[str | None, Parameter(help="Store to read in place of journals: its file, or postgresql://...")] = None,
     as_json: Json = False,
 ) -> int:
     """Print the Go/No-Go verdict with numbers and confidence intervals, from the trades on record.
@@ -78,14 +80,16 @@ def report(
     Example: hip3 report --since 7d --html report.html
     """
     state = state_dir(os.environ)
+    if journal is not None and store is not None:
+        return _failed(EXIT_CONFIGURATION, "--journal and --store exclude each other", as_json=as_json)
     try:
         selection = Selection(run, account, None if since is None else since_ms(since, round(time.time() * 1000)))
-        made = _make([journal] if journal is not None else journals(state), selection)
+        made = _make(_read(store, [journal] if journal is not None else journals(state), selection))
         if html is not None:
             _write_page(html, made)
     except NothingToReport as e:
-        return _failed(EXIT_NOTHING, f"nothing to report: {e}. Looked in {journal or state}", as_json=as_json)
-    except ValueError as e:
+        return _failed(EXIT_NOTHING, f"nothing to report: {e}. Looked in {store or journal or state}", as_json=as_json)
+    except (ValueError, StoreError) as e:
         return _failed(EXIT_CONFIGURATION, str(e), as_json=as_json)
     except OSError as e:
         return _failed(EXIT_CONFIGURATION, f"{e.filename or journal or state}: {e.strerror or e}", as_json=as_json)
@@ -96,8 +100,17 @@ def report(
     return EXIT_OK
 
 
-def _make(paths: Sequence[Path], selection: Selection) -> Report:
-    made = make_report(read_journals(paths, selection))
+def _read(store: str | None, paths: Sequence[Path], selection: Selection) -> ReportInput:
+    """The records of the store where one is named, else of the journals."""
+    if store is None:
+        return read_journals(paths, selection)
+    from hip3.ops.report_store import read_store_at  # noqa: PLC0415 - SQLAlchemy costs half a second at start
+
+    return read_store_at(store, selection)
+
+
+def _make(given: ReportInput) -> Report:
+    made = make_report(given)
     if made.is_empty:
         raise NothingToReport("all that is on record is earlier than --since; choose an earlier time")
     return made
