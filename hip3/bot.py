@@ -29,7 +29,7 @@ from hip3.core.recovery import Evidence
 from hip3.core.risk import DailyLimits
 from hip3.core.run_mode import RunMode
 from hip3.core.scheduler import Scheduler
-from hip3.core.scribe import Scribe
+from hip3.core.scribe import UNTOLD, Scribe
 from hip3.core.tally import Tally
 from hip3.fsm.connection import ConnectionEvent, ConnectionState
 from hip3.fsm.lifecycle import LifecycleEvent, LifecycleState
@@ -212,6 +212,8 @@ class Bot:
         self.changed_ms["lifecycle"] = self.io.clock.mono_ms()
         self.note("info", "lifecycle", before=before.name, after=after.name)
         self.scribe.transition("lifecycle", "process", before.name, after.name, event.name)
+        if after in (LifecycleState.STOPPED, LifecycleState.STOPPED_EXPOSED):
+            self.scribe.trails(UNTOLD)
         self.scribe.commit()
 
     def on_ready(self, before: ReadyState, after: ReadyState) -> None:

@@ -102,7 +102,7 @@ def build(
     nonces = NonceSource(io.clock.wall_ms, memory.nonce, scribe.nonce)
     detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
     observing = settings.mode is Mode.OBSERVATION or account is None
-    ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, observing)
+    ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, scribe, observing)
     safety = Safety(lambda *change: late[0].on_mode(*change), io.clock.wall_ms)  # noqa: PLW0108 - as below
     ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
     bookkeeper = Bookkeeper(ledger, status_event)

@@ -1,12 +1,13 @@
 """Takes signals through the gates: registers and queues what passes, and keeps what was seen of the rest (GATE-1, GATE-3).
 
 Part of the executor's step, without a suspension point: what the gates look at is what is queued. Refuses to hold up the
-order's way: a signal is told of after the bytes have left, and its trail is written by whoever reads the journal.
+order's way: a signal is told of after the bytes have left, and its trail is made later, by a task that nothing waits for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from attrs import define, evolve, field
 
@@ -112,13 +113,15 @@ class Opener:
     def tell(self) -> None:
         """Journals signals, what became of them, and what every filter and gate says of them (OPS-7).
 
-        The order's way is short, so this comes after it, and the trail costs nothing before somebody reads it.
+        The order's way is short, so this comes after it, and the trail costs nothing before somebody makes it.
         """
         judged, self._judged = self._judged, []
         for signal, verdict, seen in judged:
             now = self.clock.wall_ms()
             self.book.judged(signal, verdict)
-            self.scribe.signal(signal, verdict)
+            cloid = verdict.detail if verdict.refusal is None else None
+            make = partial(self.witness.trail, signal, seen, verdict)
+            trail = self.scribe.signal(signal, str(verdict), verdict.detail, cloid, make)
             self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
             if verdict.refusal is None:
                 self.journal.note(now, "info", "order_enqueued", cloid=verdict.detail, signal=signal.id, coin=signal.coin)
@@ -131,4 +134,4 @@ class Opener:
                 verdict=str(verdict),
                 detail=verdict.detail,
             )
-            self.journal.note_later(now, "debug", "signal_trail", self.witness.trail, signal, seen, verdict)
+            self.journal.note_later(now, "debug", "signal_trail", trail)

@@ -16,6 +16,8 @@ from typing import Protocol
 from attrs import field, frozen
 
 Scalar = str | int | bool | Decimal | None
+NOT_JUDGED, REPLACED = "NotJudged", "Replaced"
+"""Verdicts of signals that never came before the gates."""
 
 
 @frozen
@@ -99,7 +101,8 @@ class TradeRecord:
 class SignalRecord:
     """One signal with the verdict of the gates: `verdict` and `detail` as GATE-1 names them.
 
-    `inputs` is everything that it was computed from (DET-5); `trail` the verdict of every filter and gate (OPS-7).
+    `inputs` is everything that it was computed from (DET-5); `trail` the verdict of every filter and gate (OPS-7), which
+    comes in a second record of the same signal: the later one counts.
     """
 
     signal_id: str

@@ -7,14 +7,15 @@ storage is told once to `on_trouble` and never raises here, because what reduces
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import cache
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from hip3.core.detector import Signal
 from hip3.core.events import Fill
-from hip3.core.gates import Verdict
 from hip3.core.ledger import TrackedOrder
 from hip3.core.orders import OrderIntent
 from hip3.core.outlook import signal_fields
@@ -45,6 +46,10 @@ INGEST_KEY = "last_ingest_ms"
 POSITION_KEY = "position."
 RISK_KEY = "risk."
 
+UNTOLD = 512
+"""Signals that may wait for their trail; beyond it the oldest stays without, which costs evidence and nothing else."""
+
+Trail = Callable[[], dict[str, object]]
 _Late = Callable[[], Record]
 
 
@@ -62,6 +67,7 @@ class Scribe:
     commits: int = 0
     failures: int = 0
     _later: list[_Late] = field(factory=list)
+    _untold: deque[tuple[SignalRecord, Trail]] = field(factory=lambda: deque(maxlen=UNTOLD))
     _nonce: int = 0
     _nonce_kept: int = 0
 
@@ -170,22 +176,35 @@ class Scribe:
     def trade(self, trade: Trade) -> None:
         self._later.append(lambda: _trade_record(trade))
 
-    def signal(self, signal: Signal, verdict: Verdict) -> None:
-        """A signal and what the gates said of it."""
-        cloid = verdict.detail if verdict.refusal is None else None
-        self._later.append(
-            lambda: SignalRecord(
-                signal.id,
-                signal.coin,
-                signal.side.name,
-                signal.detected_wall_ms,
-                signal.edge_bps,
-                str(verdict),
-                verdict.detail,
-                cloid,
-                signal_fields(signal),
-            )
+    def signal(self, signal: Signal, verdict: str, detail: str, cloid: str | None, trail: Trail) -> Trail:
+        """A signal and what became of it at the gates; what each of them said comes later, with `trails`.
+
+        Returns `trail` so that it is made once, whoever asks first: `trails`, or the reader of the journal.
+        """
+        row = SignalRecord(
+            signal.id,
+            signal.coin,
+            signal.side.name,
+            signal.detected_wall_ms,
+            signal.edge_bps,
+            verdict,
+            detail,
+            cloid,
+            signal_fields(signal),
         )
+        once = cache(trail)
+        self._later.append(lambda: row)
+        self._untold.append((row, once))
+        return once
+
+    def trails(self, most: int) -> None:
+        """Puts `most` of the signals that wait again, the oldest first, with what every filter and gate said (OPS-7).
+
+        To make a trail costs some 0.2 ms, so this is for a task that nothing waits for.
+        """
+        for _ in range(min(most, len(self._untold))):
+            row, trail = self._untold.popleft()
+            self.put(evolve(row, trail=trail()))
 
     def follow_up(self, signal_id: str, after_ms: int, edge_bps: Decimal | None) -> None:
         row = FollowUpRecord(signal_id, after_ms, self.wall_ms(), edge_bps)

@@ -12,14 +12,21 @@ from pathlib import Path
 
 from attrs import define, field
 
-from hip3.core.records import FollowUpRecord, IntentRecord, ResultRecord, SignalRecord, TradeRecord, Transition
+from hip3.core.records import (
+    NOT_JUDGED,
+    REPLACED,
+    FollowUpRecord,
+    IntentRecord,
+    ResultRecord,
+    SignalRecord,
+    TradeRecord,
+    Transition,
+)
 from hip3.fsm.order import OrderState
 from hip3.fsm.position import PositionEvent, PositionState
 from hip3.ops.journal_file import FIRST_EVENT, entries
 from hip3.ops.story import Entry, wall_ms
 
-NOT_JUDGED, REPLACED = "NotJudged", "Replaced"
-"""Verdicts of signals that never came before the gates."""
 _ENDS = {"order_filled", "order_canceled", "order_rejected", "order_expired"}
 
 

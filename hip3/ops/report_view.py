@@ -14,9 +14,9 @@ from attrs import evolve, frozen
 from hip3.cli.words import EXIT_WORDS, bps_text, duration_text, usd_text, verdict_words
 from hip3.core.checkpoints import Decision, Finding, Judged, Judgement, Measure, Measured
 from hip3.core.intervals import Mean, Rate
+from hip3.core.records import NOT_JUDGED, REPLACED
 from hip3.core.report import Group, Report
 from hip3.core.trade_figures import OrderCounts, TradeFigures
-from hip3.ops.report_journal import NOT_JUDGED, REPLACED
 
 UNKNOWN = "-"
 TRADES_SHOWN = 200

@@ -84,10 +84,12 @@ def open_engine(place: Place, *, writes: bool) -> Engine:
 
 
 def _sqlite(file: Path, *, writes: bool) -> Engine:
+    # Read-only also keeps the last reader that leaves from moving the write-ahead log of a killed bot into the file.
+    uri = f"{file.absolute().as_uri()}?mode={'rwc' if writes else 'ro'}"
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(file)),
         # One connection goes from worker thread to worker thread, one at a time.
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False),
     )
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from attrs import define
 
@@ -25,6 +26,8 @@ from hip3.core.filter_trail import filter_trail
 from hip3.core.journal import Journal
 from hip3.core.market import MarketState
 from hip3.core.outlook import SignalBook, signal_fields
+from hip3.core.records import NOT_JUDGED, REPLACED
+from hip3.core.scribe import Scribe
 from hip3.tasks.channels import Answer, Doorbell, LinkBroken, Mailbox, SignalSlots
 
 
@@ -39,6 +42,7 @@ class MarketIngest:
     wake_executor: Doorbell
     clock: Clock
     journal: Journal
+    scribe: Scribe
     observing: bool = False
     """Nobody takes the signals; they are told and kept."""
     on_connect: Callable[[], None] = lambda: None
@@ -88,16 +92,17 @@ class MarketIngest:
         self.wake_executor.ring()
         # On the way to the wire the executor tells of a signal, after its order has left.
         if self.observing:
-            self._tell(signal)
+            self._tell(signal, NOT_JUDGED, "")
         elif replaced is not None:
-            self._tell(replaced)
+            self._tell(replaced, REPLACED, f"by {signal.id}")
             now = self.clock.wall_ms()
             self.journal.note(now, "info", "signal_replaced", signal=replaced.id, coin=replaced.coin, by=signal.id)
 
-    def _tell(self, signal: Signal) -> None:
-        """Journals a signal that no gate was asked about."""
+    def _tell(self, signal: Signal, verdict: str, detail: str) -> None:
+        """Writes down a signal that no gate was asked about; the next commit of any task takes it along."""
+        trail = self.scribe.signal(signal, verdict, detail, None, partial(self._trail, signal))
         self.journal.note(signal.detected_wall_ms, "info", "signal", **signal_fields(signal))
-        self.journal.note_later(self.clock.wall_ms(), "debug", "signal_trail", self._trail, signal)
+        self.journal.note_later(self.clock.wall_ms(), "debug", "signal_trail", trail)
 
     def _trail(self, signal: Signal) -> dict[str, object]:
         filters = as_dicts(filter_trail(signal, self.detector.config))

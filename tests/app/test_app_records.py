@@ -5,8 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from decimal import Decimal
+from typing import Any, TypeVar
+
+import attrs
+import trio
 
 from hip3.core.records import (
+    NOT_JUDGED,
     FillRecord,
     FollowUpRecord,
     IntentRecord,
@@ -23,12 +28,14 @@ from hip3.core.scribe import CURSOR_EVENT_KEY, CURSOR_TIME_KEY, NONCE_KEY
 from hip3.fsm.machines import ALL_TABLES
 from hip3.fsm.safety import SafetyMode
 from hip3.simulate.world import World, open_world
-from tests.app.app_builders import FAST, SNDK, bot_settings, closes, dislocated, entries
+from hip3.tasks.timers import PERIOD_MS
+from tests.app.app_builders import FAST, SNDK, Script, bot_settings, closes, dislocated, entries
 
+R = TypeVar("R")
 BRIEF = {"position.time_stop_ms": 2000, "position.reduce_only_timeout_ms": 4000}
 
 
-def of(world: World, kind: type[Record]) -> list[Record]:
+def of(world: World, kind: type[R]) -> list[R]:
     return [r for r in world.recorder.records if isinstance(r, kind)]
 
 
@@ -47,9 +54,12 @@ async def test_one_trade_leaves_a_row_of_everything() -> None:
         await world.until(lambda: len(of(world, FollowUpRecord)) == 3)
         assert (await world.end()).exit_code == 0
         kinds = Counter(type(r) for r in world.recorder.records)
-        assert (kinds[IntentRecord], kinds[FillRecord], kinds[TradeRecord], kinds[SignalRecord]) == (2, 2, 1, 1)
+        assert (kinds[IntentRecord], kinds[FillRecord], kinds[TradeRecord], kinds[SignalRecord]) == (2, 2, 1, 2)
         assert kinds[ProcessedRecord] == 2
-        (signal,) = [r for r in world.recorder.records if isinstance(r, SignalRecord)]
+        bare, signal = of(world, SignalRecord)
+        assert (bare.trail, attrs.evolve(signal, trail={})) == ({}, bare)
+        gates: Any = signal.trail["gates"]
+        assert {step["verdict"] for step in gates} == {"pass"}
         (trade,) = [r for r in world.recorder.records if isinstance(r, TradeRecord)]
         assert (signal.verdict, signal.signal_id) == ("Queued", trade.signal_id)
         assert trade.expected_edge_bps == signal.edge_bps
@@ -60,6 +70,40 @@ async def test_one_trade_leaves_a_row_of_everything() -> None:
         assert int(values[CURSOR_TIME_KEY] or 0) >= trade.exit_ms
         assert values[CURSOR_EVENT_KEY]
         assert int(values[NONCE_KEY] or 0) >= max(e.nonce for _, e in world.exchange.received)
+
+
+async def test_the_trail_comes_after_the_order_and_is_the_one_of_the_journal() -> None:
+    """OPS-7, EXE-1: the signal is durable with its verdict at once; what every gate said joins at the timers' look."""
+    async with open_world(bot_settings(BRIEF), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("order_sent")))
+        await trio.sleep(2 * PERIOD_MS / 1000)
+        kinds = [type(r) for commit in world.recorder.commits for r in commit if isinstance(r, IntentRecord | SignalRecord)]
+        assert kinds == [IntentRecord, SignalRecord, SignalRecord]
+        bare, full = of(world, SignalRecord)
+        assert not bare.trail
+        (note,) = world.events("signal_trail")
+        assert dict(full.trail) == note.fields
+
+
+async def test_signals_that_no_gate_saw_are_kept_with_their_filters() -> None:
+    """DET-5, JRN-3, OPS-7: observation asks no gate, but its signals are signals: without them a share would flatter."""
+    settings = bot_settings({"mode": "observation", "safety.startup_policy": "manual"})
+    async with open_world(settings, dislocated().source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("follow_up")), 10)
+        bare, full = of(world, SignalRecord)
+        assert (full.verdict, full.cloid, full.trail["gates"]) == (NOT_JUDGED, None, [])
+        assert full.trail["filters"]
+        assert not bare.trail
+
+
+async def test_trails_that_wait_at_the_end_are_written_by_it() -> None:
+    """OPS-7: a stop within the tenth of a second before the timers' next look loses no trail."""
+    script = Script().calm().oracle(1500, "602").quote(1500, "602.3", "602.5").quote(2030, "599.9", "600.1")
+    async with open_world(bot_settings(BRIEF), script.source(), config=FAST) as world:
+        await world.until(lambda: bool(of(world, SignalRecord)))
+        assert not of(world, SignalRecord)[-1].trail
+        assert (await world.end()).exit_code == 0
+        assert of(world, SignalRecord)[-1].trail
 
 
 async def test_every_transition_has_a_row_and_the_rows_are_chains() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hip3.core.records import NOT_JUDGED, REPLACED
 from hip3.core.report import make_report
 from hip3.core.trade_figures import OrderCounts
-from hip3.ops.report_journal import NOT_JUDGED, REPLACED, read_runs
+from hip3.ops.report_journal import read_runs
 from hip3.ops.report_source import NothingToReport, Selection, read_journals
 
 ACCOUNT = "0x" + "Ab" * 20
