@@ -13,12 +13,12 @@ from attrs import define, field
 
 from hip3.core.clock import Clock
 from hip3.core.events import AccountState, OrderUpdate, Position
-from hip3.core.ids import MarketSpec, OrderSide
+from hip3.core.ids import MarketKey, MarketSpec, OrderSide
 from hip3.io.certificate import Asked
 from hip3.io.rest import QueryFailed, Venue
 from hip3.venue.hyperliquid import info, weights
 from hip3.venue.hyperliquid.errors import MetadataError, WireError
-from hip3.venue.hyperliquid.metadata import dex_names, resolve_markets
+from hip3.venue.hyperliquid.metadata import dex_names, is_spot, resolve_markets, spot_asset_ids
 from hip3.venue.hyperliquid.parse import parse_account_state, parse_asset_ctxs, parse_book, parse_open_orders
 
 
@@ -170,7 +170,9 @@ class Survey:
 
     async def spec(self, coin: str, dex: str) -> MarketSpec | None:
         """The market of a coin that the venue lists, read from its metadata where it was not known beforehand."""
-        if coin not in self.specs:
+        if coin not in self.specs and is_spot(coin):
+            await self._read_spot()
+        elif coin not in self.specs:
             body = self._perp_dexs if self._perp_dexs is not None else await self._dex_list()
             meta = await self.ask(info.meta(dex), dex, "meta")
             if body is not None and meta is not None:
@@ -182,6 +184,18 @@ class Survey:
         if spec is None:
             self.problem(f"{coin}: the metadata does not list it, so no order for it can be made")
         return spec
+
+    async def _read_spot(self) -> None:
+        """The main dex lists orders on spot pairs as well; their ids are all that a cancel needs."""
+        body = await self.ask(info.spot_meta(), "", "spotMeta")
+        if body is None:
+            return
+        try:
+            ids = spot_asset_ids(body)
+        except MetadataError as e:
+            self.problem(str(e))
+            return
+        self.specs.update({name: MarketSpec(MarketKey("", name), asset, 0, 1) for name, asset in ids.items()})
 
     async def touch(self, coin: str, side: OrderSide) -> Decimal | None:
         """The best level that an order of `side` would meet, 0 where there is none; None where the book is not known."""

@@ -486,3 +486,19 @@ async def test_a_venue_that_answers_nothing_is_asked_one_light_question(autojump
         kinds = [subject for _, subject, _ in d.world.faults.struck]
         assert kinds.count("frontendOpenOrders") == 1
         assert kinds.count("exchangeStatus") >= 4
+
+
+async def test_an_order_on_a_spot_pair_is_cancelled_by_its_own_id(autojump_clock: object) -> None:
+    """STOP-2, PROTOCOL 1.2: the main dex lists spot orders too; their asset ids come from spotMeta."""
+    async with desk() as d:
+        row = (
+            '{"coin":"@107","side":"B","limitPx":"10","sz":"2","oid":5,"timestamp":1767225600000,"origSz":"2","reduceOnly":false,'
+            '"isTrigger":false}'
+        )
+        d.world.faults.add(
+            lost("frontendOpenOrders", Point.INFO, uses=1, action=ReplaceBody(f"[{row}]")),
+            lost("spotMeta", Point.INFO, action=ReplaceBody('{"universe":[{"name":"@107","index":107}],"tokens":[]}')),
+        )
+        certificate = await d.flatten(dexes=("",))
+        assert certificate.flat
+        assert [a["cancels"] for a in d.world.actions("cancel")] == [[{"a": 10_107, "o": 5}]]

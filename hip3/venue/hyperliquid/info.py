@@ -19,6 +19,11 @@ def perp_dexs() -> Request:
     return {"type": "perpDexs"}
 
 
+def spot_meta() -> Request:
+    """Spot pairs and their tokens."""
+    return {"type": "spotMeta"}
+
+
 def meta(dex: str) -> Request:
     """Markets of one dex in listing order."""
     return _with_dex({"type": "meta"}, dex)

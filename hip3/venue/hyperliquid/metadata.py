@@ -27,6 +27,9 @@ BUILDER_DEX_BASE = 100_000
 BUILDER_DEX_STEP = 10_000
 """Asset id of a builder dex: `100000 + dex_index*10000 + index_in_meta` (PROTOCOL 1.2)."""
 
+SPOT_BASE = 10_000
+"""Asset id of a spot pair: `10000 + index` (PROTOCOL 1.2)."""
+
 USDC = 0
 """Spot token index of USDC (PROTOCOL 1.3)."""
 UNKNOWN_COLLATERAL = -1
@@ -90,6 +93,25 @@ def dex_names(perp_dexs: object) -> tuple[str, ...]:
     if not dexs or dexs[0] is not None:
         raise MetadataError(f"perpDexs must begin with null (the main dex); found {excerpt(perp_dexs)}")
     return ("", *(dex.name for dex in dexs if dex is not None))
+
+
+class _SpotPair(Struct, gc=False):
+    name: str
+    index: Count
+
+
+class _SpotMeta(Struct, gc=False):
+    universe: list[_SpotPair]
+
+
+def is_spot(coin: str) -> bool:
+    """True for the name of a spot pair: `PURR/USDC` or `@107` (PROTOCOL 1.2)."""
+    return coin.startswith("@") or "/" in coin
+
+
+def spot_asset_ids(spot_meta: object) -> dict[str, int]:
+    """Asset id of every spot pair by name, `10000 + index` (PROTOCOL 1.2). Raises MetadataError for an unreadable answer."""
+    return {pair.name: SPOT_BASE + pair.index for pair in _read("spotMeta", spot_meta, _SpotMeta).universe}
 
 
 def open_interest_caps(perp_dexs: object) -> dict[str, Decimal]:
