@@ -81,6 +81,7 @@ class _Report:
     runs: int = 0
     trades: int = 0
     faults: int = 0
+    kills: int = 0
     codes: dict[int, int] = field(factory=dict)
     broken: list[int] = field(factory=list)
 
@@ -89,6 +90,7 @@ class _Report:
         self.runs += 1
         self.trades += _count(row, "trades")
         self.faults += _count(row, "faults")
+        self.kills += _count(row, "kills")
         code = _count(row, "exit_code")
         self.codes[code] = self.codes.get(code, 0) + 1
         if row["broken"]:
@@ -97,7 +99,7 @@ class _Report:
     def finish(self) -> int:
         out = sys.stderr if self.as_json else sys.stdout
         codes = ", ".join(f"{n} with exit code {code}" for code, n in sorted(self.codes.items()))
-        print(f"{self.runs} runs ({codes}), {self.trades} trades, {self.faults} faults", file=out)
+        print(f"{self.runs} runs ({codes}), {self.trades} trades, {self.faults} faults, {self.kills} kills", file=out)
         if not self.broken:
             print("every invariant held", file=out)
             return 0
@@ -119,6 +121,7 @@ def _row(trial: Trial) -> dict[str, object]:
         "trades": trial.trades,
         "entries": trial.entries,
         "faults": trial.strikes,
+        "kills": trial.kills,
         "mode": trial.mode,
         "broken": [str(b) for b in trial.broken],
         "line": trial.line,

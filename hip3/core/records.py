@@ -9,7 +9,7 @@ Money and sizes are `Decimal`, times Unix ms by the venue where it states one, e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
 
@@ -210,11 +210,14 @@ class MemoryRecorder:
     """Keeps commits in a list: for simulations, where the process that must not lose them is the test itself.
 
     `fails` is the trouble that the next commits meet; while it is set nothing is kept and what was put stays waiting.
+    `on_commit` sees each commit; with `keeps` False nothing is kept after that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_commit: Callable[[tuple[Record, ...]], None] = lambda _: None, *, keeps: bool = True) -> None:
         self.commits: list[tuple[Record, ...]] = []
         self.fails: str | None = None
+        self.on_commit = on_commit
+        self.keeps = keeps
         self._waiting: list[Record] = []
 
     @property
@@ -231,8 +234,11 @@ class MemoryRecorder:
         if self.fails is not None:
             raise StorageUnavailable(self.fails)
         if self._waiting:
-            self.commits.append(tuple(self._waiting))
+            commit = tuple(self._waiting)
             self._waiting.clear()
+            if self.keeps:
+                self.commits.append(commit)
+            self.on_commit(commit)
 
 
 class NoRecorder:

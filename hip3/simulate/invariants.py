@@ -2,7 +2,8 @@
 
 A watch looks after every fact that the bot books, four times a second, and once at the end. It changes nothing in either
 of the two and asks nothing over the wire. What it finds broken it keeps, the first time of each kind; it never raises, so
-that a run goes on to its end and shows what became of it. Invariants 7, 10 and 11 need a store and are not looked at.
+that a run goes on to its end and shows what became of it. What is made durable is looked at as it is committed (kept.py).
+Processes may follow each other (`detach`, `attach`): the venue's side of every invariant goes on across them (invariant 10).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hip3.core.events import Position
 from hip3.core.gates import Caps
 from hip3.core.ids import is_our_cloid
 from hip3.core.journal import Journal, Note
-from hip3.core.ledger import TrackedOrder
+from hip3.core.ledger import Ledger, TrackedOrder
 from hip3.core.units import ZERO
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.requests import Envelope, Noop, OrderRequest, PlaceOrders
@@ -31,6 +32,7 @@ from hip3.fsm.order import OrderState
 from hip3.fsm.position import PositionState
 from hip3.fsm.safety import SafetyMode
 from hip3.settings.caps import effective_caps
+from hip3.simulate.kept import Kept
 from hip3.tasks.position import ASK_BEFORE_CLOSE_MS
 from hip3.tasks.reconcile import ABSENCE_MARGIN_MS, READ_EVERY_MS
 
@@ -72,7 +74,11 @@ class Watch:
     user: str
     clock: Clock
     journal: Journal
+    secrets: tuple[str, ...] = ()
+    """Texts that may stand in no note and no record, in lower case."""
     broken: list[Broken] = field(factory=list)
+    kept: Kept = field(init=False)
+    """For a recorder: what it is told of each commit."""
     notes: deque[Note] = field(factory=lambda: deque(maxlen=KEPT_NOTES))
     entries: int = 0
     """Entries that reached the venue's door."""
@@ -94,10 +100,21 @@ class Watch:
     _held_since: dict[str, int] = field(factory=dict)
     _differs_since: dict[str, int] = field(factory=dict)
 
+    def __attrs_post_init__(self) -> None:
+        self.kept = Kept(self.clock, self._say, self.secrets)
+
+    def detach(self) -> None:
+        """The process was killed. What it sent is still under way; its own words end here."""
+        self._listen()
+        self.bot = None
+        self._mode = SafetyMode.ARMED_SAFE
+        self.kept.new_process()
+
     def attach(self, bot: Bot) -> None:
         """Starts looking after every fact."""
         caps = effective_caps(bot.settings)
         self.bot, self._caps = bot, Caps(caps.per_market_usd, caps.total_usd)
+        self._trouble_ms = self.clock.wall_ms()
         assert bot.trader is not None, "a bot that observes has no books to look at"
         bot.trader.position.on_change = self.look
 
@@ -113,7 +130,7 @@ class Watch:
             return
         self._listen()
         self._note_trouble(self.bot, self.bot.trader)
-        self._wire()
+        self._wire(self.bot.ledger)
         self._exposure()
         self._identity(self.bot)
         if not len(self.bot.trader.position.facts):  # else the books are about to change
@@ -135,6 +152,8 @@ class Watch:
             self._say(9, f"exit code 0, but the venue shows {held + resting}")
         if outcome.exit_code == 4 and not outcome.residual:
             self._say(9, "exit code 4 without a word of what is left")
+        self.kept.compare(bot)
+        self.kept.read(outcome)
         if bot.posts.in_flight:
             self._say(5, f"{bot.posts.in_flight} posts are in flight after the end")
         if not flat or any(n.event == "books_unread" for n in self.notes):
@@ -158,6 +177,7 @@ class Watch:
         """Modes and signals as the journal told them."""
         for note in self.journal.drain():
             self.notes.append(note)
+            self.kept.read(note)
             if note.event == "safety_mode":
                 if self._mode is SafetyMode.ARMED_LIVE:
                     self._live_until_ms = note.wall_ms
@@ -176,34 +196,42 @@ class Watch:
             self._trouble_ms = self.clock.wall_ms()
         self._struck = struck
 
-    # ---- 2, 3, 5: the wire
+    # ---- 2, 3, 5, 7: the wire
 
-    def _wire(self) -> None:
-        for envelope in self._new_envelopes():
+    def _wire(self, ledger: Ledger) -> None:
+        for arrived_ms, envelope in self._new_envelopes():
             # A noop with the nonce of an order in doubt is to use it up (POST-4); everything else has its own.
             if envelope.nonce <= self._last_nonce and not isinstance(envelope.action, Noop):
                 self._say(5, f"nonce {envelope.nonce} came after {self._last_nonce}")
             self._last_nonce = max(self._last_nonce, envelope.nonce)
             for order in orders_of(envelope):
-                if not order.reduce_only and is_our_cloid(order.cloid):
-                    self._entry(str(order.cloid))
+                if is_our_cloid(order.cloid):
+                    self._order(order, str(order.cloid), envelope.nonce, arrived_ms, ledger)
 
-    def _new_envelopes(self) -> Sequence[Envelope]:
-        """What was received since the last look, oldest first."""
-        new: list[Envelope] = []
-        for _, envelope in reversed(self.exchange.received):
+    def _new_envelopes(self) -> Sequence[tuple[int, Envelope]]:
+        """What was received since the last look, with the venue's time, oldest first."""
+        new: list[tuple[int, Envelope]] = []
+        began_ms = self.exchange.venue_ms() - self.exchange.elapsed_ms()
+        for at_ms, envelope in reversed(self.exchange.received):
             if envelope is self._last_seen:
                 break
-            new.append(envelope)
+            new.append((began_ms + at_ms, envelope))
         if new:
-            self._last_seen = new[0]
+            self._last_seen = new[0][1]
         return new[::-1]
 
-    def _entry(self, cloid: str) -> None:
+    def _order(self, order: OrderRequest, cloid: str, nonce: int, arrived_ms: int, ledger: Ledger) -> None:
+        # The flatten's closing orders are in no book: the certificate lists them (END-4), and no later step asks for them.
+        is_booked = not order.reduce_only or ledger.find(cloid, None) is not None
+        if is_booked and not self.kept.is_before(cloid, nonce, arrived_ms):
+            self._say(7, f"order {cloid} with nonce {nonce} reached the venue before its intent was durable")
+        if not order.reduce_only:
+            self._entry(cloid, arrived_ms)
+
+    def _entry(self, cloid: str, arrived_ms: int) -> None:
         self.entries += 1
-        now = self.clock.wall_ms()
-        # One look may come a quarter of a second after the frame; the mode of that time is what counts.
-        if now - self._live_until_ms > LOOK_EVERY_S * 1000:
+        # Modes are heard of at looks, which are a quarter of a second apart at most.
+        if arrived_ms - self._live_until_ms > LOOK_EVERY_S * 1000:
             self._say(2, f"entry {cloid} reached the venue in {self._mode.name}")
         signal = self._signals.get(cloid, cloid)
         first = self._entered.get(signal)

@@ -43,6 +43,10 @@ BURST = 4
 KEEPS_HALT_EVERY = 4
 """Every fourth seed keeps the defaults that end trading, HALT for a lost link and the limits of the risk monitor; the
 others go on trading through them."""
+KILLED_EVERY = 3
+"""Every third seed kills the process, once to three times."""
+KILLED_MS = (1_000, 60_000)
+"""Within the shortest excerpt."""
 
 DELAYS_MS = (200, 900, 2500, 4900, 5200, 9000, 14_000, 25_000)
 """Around what is waited for: an answer for 5 s (POST-1), an entry's admission for 10 s; the last outlives a doubt."""
@@ -94,6 +98,8 @@ class Plan:
     rate: float
     ends_trading: bool
     strikes: tuple[Strike, ...]
+    kills_ms: tuple[int, ...] = ()
+    """When the process is killed, from the start of the first one; another one follows (DESIGN 9.10)."""
 
     def rules(self) -> list[Rule]:
         """For one run: rules count their uses, so they serve once."""
@@ -165,7 +171,8 @@ def make_plan(seed: int) -> Plan:
     rate = rng.choice(RATES)
     ends = seed % KEEPS_HALT_EVERY == 0
     strikes = [*_on_orders(rng, rate), *_on_queries(rng, rate), *_on_links(rng, rate)]
-    return Plan(seed, rate, ends, tuple(strikes))
+    kills = sorted(rng.sample(range(*KILLED_MS), rng.randint(1, 3))) if seed % KILLED_EVERY == 0 else ()
+    return Plan(seed, rate, ends, tuple(strikes), tuple(kills))
 
 
 def _struck(rng: random.Random, rate: float, count: int) -> Iterator[int]:

@@ -20,6 +20,7 @@ from attrs import frozen
 
 from hip3.core.events import Level
 from hip3.core.ids import OrderSide
+from hip3.core.records import MemoryRecorder
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.seam import BookChange, CtxChange, DexListing, MarketListing, TimedEvent
 from hip3.settings import schema
@@ -135,9 +136,11 @@ async def soak(orders: int) -> SoakReport:
     """Runs until so many orders have been sent, then to a flat end. Give it a mock clock."""
     started_s, began = trio.current_time(), time.process_time()
     marks = [int(orders * (WARM_UP + (1 - WARM_UP) * n / (SAMPLES - 1))) for n in range(SAMPLES)]
-    async with open_world(soak_settings(), SwingingSource(), config=VENUE) as world:
-        await world.started.wait()
+    recorder = MemoryRecorder(keeps=False)
+    async with open_world(soak_settings(), SwingingSource(), config=VENUE, recorder=recorder) as world:
         watch = Watch(world.exchange, world.user, world.clock, world.journal)
+        recorder.on_commit = watch.kept.on_commit
+        await world.started.wait()
         watch.attach(world.bot)
         samples = [await _sample(world, mark) for mark in marks]
         outcome = await world.end("the soak is over")

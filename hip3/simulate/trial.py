@@ -13,22 +13,27 @@ from contextlib import contextmanager
 import trio
 import trio._core._run as trio_run  # the private switch that Trio keeps for repeatable tests; see `repeatable`
 import trio.testing
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from hip3.app import App
 from hip3.core.journal import Journal
+from hip3.core.records import MemoryRecorder
+from hip3.core.remembered import Remembered, remembered_from
 from hip3.exchange.faults import Faults
 from hip3.exchange.inmemory import InMemory
 from hip3.exchange.models.replay import ReplaySource
 from hip3.io.clock import TrioClock
-from hip3.ops.paper import make_paper
-from hip3.ops.session import Ended, Reach, run_session
+from hip3.ops.boot import PreflightRefused
+from hip3.ops.paper import PaperVenue, make_paper
+from hip3.ops.session import Ended, Keeping, Reach, run_session
 from hip3.ops.stop import Stop
 from hip3.settings.schema import Settings
 from hip3.simulate.invariants import Broken, Watch
 from hip3.simulate.plan import Plan, goes_on
 from hip3.venue.hyperliquid.signing import TradingKey
 
+AGAIN_MS = 1_000
+"""From a kill, or a start that a fault refused, to the next start: what a supervisor waits."""
 END_MS = 600_000
 """After the data: no way out takes ten minutes, so a run that is not over by then never ends."""
 
@@ -42,6 +47,7 @@ class Trial:
     trades: int
     entries: int
     strikes: int
+    kills: int
     mode: str
     """The safety mode at the end of trading."""
     broken: tuple[Broken, ...]
@@ -53,6 +59,7 @@ class Trial:
         """For a person who reads two hundred of them."""
         verdict = "ok" if not self.broken else "; ".join(str(b) for b in self.broken)
         counts = f"exit {self.exit_code}  {self.trades:3} trades  {self.entries:3} entries  {self.strikes:3} faults"
+        counts += f"  {self.kills} kills"
         return f"seed {self.seed:5}  {counts}  {self.mode:10}  {verdict}"
 
 
@@ -81,58 +88,121 @@ def run_trial(settings: Settings, source: ReplaySource, plan: Plan) -> Trial:
 
 
 async def _run(settings: Settings, source: ReplaySource, plan: Plan) -> Trial:
-    clock, journal, stop = TrioClock.starting_at(source.started_wall_ms), Journal(), Stop()
-    rng = random.Random(plan.seed)
-    keys = TradingKey(rng.randbytes(32)).address, TradingKey(rng.randbytes(32))
-    faults = Faults()
-    last_ms = 0
-
-    def data_over() -> None:
-        stop.request_once("the recording has ended")
-
-    paper = make_paper(settings, source, clock, given=keys, on_end=data_over, faults=faults)
-    watch = Watch(paper.exchange, paper.account.user, clock, journal)
-    memory = InMemory(paper.exchange)
-    ended: Ended | None = None
-    mode = ""
-
-    async def see_the_end() -> None:
-        nonlocal mode, last_ms
-        await stop.requested.wait()
-        mode = watch.bot.safety.mode.name if watch.bot is not None else "-"
-        last_ms = clock.mono_ms()
-        await trio.sleep(END_MS / 1000)
-        raise NeverEnded(f"seed {plan.seed}: the bot runs on {END_MS // 1000} s after the end of its data")
-
-    def begin(app: App) -> None:
-        # Strikes begin with the bot's own life: a start that is refused for a fault is right, and shows nothing.
-        watch.attach(app.bot)
-        faults.add(*plan.rules())
-
+    run = _Run.made(settings, source, plan)
     async with trio.open_nursery() as nursery:
-        await nursery.start(memory.run)
-        nursery.start_soon(watch.run)
-        nursery.start_soon(see_the_end)
-        ended = await run_session(
-            settings,
-            Reach("http://exchange.invalid", memory.dial, paper.account, memory.transport()),
-            clock=clock,
-            rng=rng,
-            journal=journal,
-            stop=stop,
-            on_app=begin,
-        )
+        await nursery.start(run.memory.run)
+        nursery.start_soon(run.watch.run)
+        nursery.start_soon(run.see_the_end)
+        for kill_ms in plan.kills_ms:
+            nursery.start_soon(run.kill_at, kill_ms)
+        ended = await run.to_the_end()
         nursery.cancel_scope.cancel()
-    assert ended is not None
+    watch = run.watch
     watch.finish(ended.outcome)
     return Trial(
         seed=plan.seed,
         exit_code=ended.outcome.exit_code,
-        trades=ended.bot.tally.trades,
+        trades=watch.kept.trades,
         entries=watch.entries,
-        strikes=faults.strikes,
-        mode=mode,
+        strikes=watch.exchange.faults.strikes,
+        kills=run.kills,
+        mode=run.mode,
         broken=tuple(watch.broken),
         ended=ended,
         watch=watch,
     )
+
+
+@define
+class _Run:
+    """One exchange, and the processes that trade on it one after the other."""
+
+    settings: Settings
+    plan: Plan
+    clock: TrioClock
+    rng: random.Random
+    paper: PaperVenue
+    memory: InMemory
+    journal: Journal
+    watch: Watch
+    recorder: MemoryRecorder
+    over: trio.Event
+    """The data are."""
+    kills: int = 0
+    mode: str = "-"
+    _stop: Stop = field(factory=Stop)
+    _scope: trio.CancelScope = field(factory=trio.CancelScope)
+
+    @classmethod
+    def made(cls, settings: Settings, source: ReplaySource, plan: Plan) -> _Run:
+        clock, journal, over = TrioClock.starting_at(source.started_wall_ms), Journal(), trio.Event()
+        rng = random.Random(plan.seed)
+        agent = rng.randbytes(32), rng.randbytes(32)
+        keys = TradingKey(agent[0]).address, TradingKey(agent[1])
+        paper = make_paper(settings, source, clock, given=keys, on_end=over.set, faults=Faults())
+        watch = Watch(paper.exchange, paper.account.user, clock, journal, secrets=(agent[1].hex(),))
+        recorder = MemoryRecorder(watch.kept.on_commit)
+        return cls(settings, plan, clock, rng, paper, InMemory(paper.exchange), journal, watch, recorder, over)
+
+    async def to_the_end(self) -> Ended:
+        """Starts a process, and another one after each kill, until one has ended by itself."""
+        while True:
+            ended = await self._process()
+            if ended is not None:
+                return ended
+            await trio.sleep(AGAIN_MS / 1000)
+
+    async def _process(self) -> Ended | None:
+        """One life; None where it was killed, or refused to start once the first one had."""
+        self._stop, self._scope = Stop(), trio.CancelScope()
+        ended: Ended | None = None
+        is_refused = False
+        try:
+            with self._scope:
+                reach = Reach("http://exchange.invalid", self.memory.dial, self.paper.account, self.memory.transport())
+                ended = await run_session(
+                    self.settings,
+                    reach,
+                    clock=self.clock,
+                    rng=self.rng,
+                    journal=self.journal,
+                    stop=self._stop,
+                    on_app=self._begin,
+                    keeping=Keeping(self.recorder, self._remember),
+                )
+        except* PreflightRefused:
+            is_refused = True
+            if not self.kills:
+                raise
+        if is_refused:
+            return None
+        if ended is None:
+            self.watch.detach()
+        return ended
+
+    def _begin(self, app: App) -> None:
+        # Strikes begin with the bot's own life: a first start that is refused for a fault is right, and shows nothing.
+        self.watch.attach(app.bot)
+        if not self.kills:
+            self.watch.exchange.faults.add(*self.plan.rules())
+
+    def _remember(self, _account: str | None) -> Remembered:
+        return remembered_from(self.recorder.records, self.clock.wall_ms())
+
+    async def kill_at(self, after_ms: int) -> None:
+        """Ends the process between two of its steps, where one is trading; once the data are over it ends by itself."""
+        await trio.sleep(after_ms / 1000)
+        if self.watch.bot is not None and not self.over.is_set():
+            self.kills += 1
+            self._scope.cancel()
+
+    async def see_the_end(self) -> None:
+        """Stops the process when the data are over, and the whole run where that leads nowhere."""
+        await self.over.wait()
+        for _ in range(END_MS // AGAIN_MS):
+            bot = self.watch.bot
+            if bot is not None and not self._stop.requested.is_set():
+                self.mode = bot.safety.mode.name
+                self._stop.request_once("the recording has ended")
+            await trio.sleep(AGAIN_MS / 1000)
+        raise NeverEnded(f"seed {self.plan.seed}: the bot runs on {END_MS // 1000} s after the end of its data")
