@@ -128,6 +128,7 @@ EXIT_WORDS: dict[str, str] = {
     "mark_regression": "book back at the oracle",
     "edge_evaporation": "edge gone",
     "oracle_reversal": "oracle turned",
+    "recovered": "begun by the run before",
     "halt": "halt",
     "shutdown": "way out",
     "unknown": "not by us",

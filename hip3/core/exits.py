@@ -29,6 +29,8 @@ class ExitReason(enum.Enum):
     MARK_REGRESSION = "mark_regression"
     EDGE_EVAPORATION = "edge_evaporation"
     ORACLE_REVERSAL = "oracle_reversal"
+    RECOVERED = "recovered"
+    """An earlier run began to close, and died before its reason was stored; it is carried on (EXIT-3)."""
     HALT = "halt"
     SHUTDOWN = "shutdown"
 

@@ -13,12 +13,14 @@ from attrs import field, frozen
 
 from hip3.core import units
 from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.exits import ExitReason
 from hip3.core.ids import ClientOrderId, MarketSpec, OrderSide, TimeInForce
 from hip3.core.ledger import Ledger
 from hip3.core.orders import OrderIntent
 from hip3.core.records import FillRecord, IntentRecord, Record, ResultRecord, StateRecord, TradeRecord
 from hip3.core.risk import DAY_MS, DailyLimits
 from hip3.core.scribe import CURSOR_TIME_KEY, INGEST_KEY, NONCE_KEY, POSITION_KEY
+from hip3.core.trades import NO_REASON
 from hip3.fsm.table import Refused
 
 OVERLAP_MS = 5_000  # REC-1: fills since the cursor are asked for from so much earlier
@@ -183,4 +185,7 @@ def _resume_order(ledger: Ledger, order: RememberedOrder, specs: Mapping[str, Ma
         ledger.recover(intent, order.result, sent.nonce, sent.sent_ms, now_ms)
     except (Refused, ValueError) as e:
         return str(e)
+    position = ledger.position(sent.coin)
+    if position.closing == intent.cloid and position.exit_reason == NO_REASON:
+        position.exit_reason = ExitReason.RECOVERED.value
     return None

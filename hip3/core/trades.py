@@ -64,6 +64,8 @@ def _not_told(_position: MarketPosition, _before: PositionState, _event: Event) 
     """Nobody listens."""
 
 
+NO_REASON = "unknown"
+"""Why a position ends, where neither an exit nor a flatten of ours has said."""
 DUMP_FORM = "1"
 """Form of `MarketPosition.dump`; another one is refused."""
 
@@ -91,7 +93,7 @@ class MarketPosition:
     """Wall time; set where the venue said that there is nothing to close, so that it is asked before the next attempt."""
     stop_not_before_ms: int = 0
     """Wall time; set where the venue ended a protective stop, so that the next one is not placed in a loop."""
-    exit_reason: str = "unknown"
+    exit_reason: str = NO_REASON
     on_fire: Callable[[MarketPosition, PositionState, Event], None] = field(default=_not_told, eq=False, repr=False)
     """Told of each event that changed the state, in the same step."""
     _traded_sz: Decimal = units.ZERO
@@ -188,7 +190,7 @@ class MarketPosition:
     def _forget(self) -> None:
         self.entry_px = self.realized_usd = self.fees_usd = units.ZERO
         self._traded_sz = self._entry_notional = self._exit_sz = self._exit_notional = units.ZERO
-        self.signal, self.closing, self.close_attempts, self.exit_reason = None, None, 0, "unknown"
+        self.signal, self.closing, self.close_attempts, self.exit_reason = None, None, 0, NO_REASON
         self.close_not_before_ms = self.stop_not_before_ms = 0
 
     # ---- across a restart

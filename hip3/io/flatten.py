@@ -121,8 +121,10 @@ class Flattener:
     """Something went out in this round."""
     _insists: bool = field(default=False, init=False)
     """A round has ended with orders listed, or not known; closing waits for them no longer."""
+    _early: bool = field(default=False, init=False)
+    """Some answer is of a time at which an order in doubt could still come, whatever has become of that order since."""
     _waits: bool = field(default=False, init=False)
-    """Everything was clean but for an order in doubt."""
+    """Everything was clean but for an order in doubt, and this was said."""
 
     async def run(self, target: FlattenTarget, deadline_s: float) -> FlatCertificate:
         """Works until the venue shows nothing or `deadline_s` have passed. Never raises but for cancellation."""
@@ -191,6 +193,7 @@ class Flattener:
     async def _round(self, survey: Survey, target: FlattenTarget) -> bool:
         """Asks what is unsettled and acts on it; True where every dex listed nothing."""
         self._held_ms, self._acted = 0, False
+        self._early = self._early or target.quiet_after_ms() > self.clock.wall_ms()
         await survey.read(whatever_rests=self._insists)
         waiting = [(dex, o) for dex, o in survey.resting() if not is_protection(o) or survey.is_flat(o.coin, dex)]
         unknown = not survey.is_complete or None in survey.orders.values()
@@ -213,10 +216,10 @@ class Flattener:
     async def _is_quiet(self, survey: Survey, target: FlattenTarget) -> bool:
         """True where no order in doubt can come any more; else waits a little and has its dexes asked again."""
         wait_ms = target.quiet_after_ms() - self.clock.wall_ms()
-        if wait_ms <= 0 and not self._waits:
+        if wait_ms <= 0 and not self._early:
             return True
         if wait_ms <= 0:
-            self._waits = False
+            self._early = self._waits = False
             survey.forget(survey.dexes)  # the certificate holds answers of a time at which nothing could come any more
             return False
         if not self._waits:

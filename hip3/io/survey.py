@@ -48,6 +48,8 @@ class Survey:
     """REST weight of all questions so far (PROTOCOL 3)."""
     answers: int = 0
     """Questions that were answered."""
+    _outdated: set[str] = field(factory=set)
+    """Dexes whose positions were listed before their orders were last: what filled between the two is not known."""
     _perp_dexs: object | None = None
     _names_known: bool = False
 
@@ -127,6 +129,7 @@ class Survey:
         self.orders[dex] = orders
         if orders is None:
             return None
+        self._outdated.add(dex)
         self._record(dex, "open orders", f"{len(orders)} listed")
         return orders
 
@@ -141,6 +144,7 @@ class Survey:
         self.positions[dex] = held = None if state is None else tuple(p for p in state.positions if p.szi != 0)
         if state is None or held is None:
             return
+        self._outdated.discard(dex)
         answer = f"{len(held)} held, account value {state.account_value} USD, state of {state.time_ms}"
         self._record(dex, "positions", answer)
 
@@ -164,6 +168,8 @@ class Survey:
             name, orders, positions = dex or "main", self.orders[dex], self.positions[dex]
             left += [f"open orders of dex {name}: not known"] if orders is None else [order_text(o) for o in orders]
             left += [f"positions of dex {name}: not known"] if positions is None else [position_text(p) for p in positions]
+            if positions == () and dex in self._outdated:
+                left.append(f"positions of dex {name}: none before its orders were listed, not known since")
         return left
 
     # ---- what acting needs

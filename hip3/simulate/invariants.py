@@ -158,7 +158,8 @@ class Watch:
             self._say(5, f"{bot.posts.in_flight} posts are in flight after the end")
         if not flat or any(n.event == "books_unread" for n in self.notes):
             return  # what the bot says that it does not know is no lie
-        unknown = [f for f in self.exchange.fills(self.user) if f.key not in bot.ledger.seen_fills]
+        booked = self.kept.booked
+        unknown = [f for f in self.exchange.fills(self.user) if f.key not in bot.ledger.seen_fills and f.key not in booked]
         if unknown:
             self._say(4, f"{len(unknown)} fills of the venue are in no book, the last: {unknown[-1]}")
         for position in bot.ledger.held():

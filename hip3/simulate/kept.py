@@ -5,13 +5,15 @@ Invariants 7, 11 and 12 of DESIGN 9, as far as records and notes show them; the 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, field
 
 from hip3.bot import Bot
 from hip3.core.clock import Clock
-from hip3.core.records import IntentRecord, Record, TradeRecord, Transition
+from hip3.core.ledger import KEPT_FILLS
+from hip3.core.records import FillRecord, IntentRecord, Record, TradeRecord, Transition
 from hip3.fsm.machines import ALL_TABLES
 
 KEPT_INTENTS = 5_000
@@ -31,6 +33,8 @@ class Kept:
     secrets: tuple[str, ...] = ()
     transitions: int = 0
     trades: int = 0
+    booked: OrderedDict[tuple[str, int, int], None] = field(factory=OrderedDict)
+    """Keys of the fills of all processes, as the ledger keeps them."""
     _intents: dict[tuple[str, int], int] = field(factory=dict)
     """Wall ms of the commit, by cloid and nonce."""
     _states: dict[tuple[str, str], str] = field(factory=dict)
@@ -46,8 +50,12 @@ class Kept:
                 self._intents[record.cloid, record.nonce] = self.clock.wall_ms()
             elif isinstance(record, Transition):
                 self._follow(record)
+            elif isinstance(record, FillRecord):
+                self.booked[record.coin, record.time_ms, record.tid] = None
             self.trades += isinstance(record, TradeRecord)
             self.read(record)
+        while len(self.booked) > KEPT_FILLS:
+            self.booked.popitem(last=False)
         for old in list(self._intents)[:-KEPT_INTENTS]:
             del self._intents[old]
 

@@ -206,3 +206,36 @@ async def test_a_position_that_appears_during_halt_is_closed(autojump_clock: obj
         async with another_hand(world) as hand:
             await hand.take(SNDK, OrderSide.BUY, "0.1")
         await world.until(lambda: not world.positions(), within_s=90)
+
+
+async def test_positions_of_before_the_orders_were_listed_prove_nothing(autojump_clock: object) -> None:
+    """END-2, DESIGN 9.9, LESSONS 7: orders are not listed until the last seconds, and then positions are not: what filled in
+    between is not known, so it is not flat, and the list of what is left says so."""
+    async with world_of(settings_of(SNDK), script(calm(*PRICES))) as world:
+        await world.ready()
+        deadline_s = world.bot.settings.shutdown.flatten_deadline_s
+
+        def turn() -> None:
+            world.faults.rules.clear()
+            world.faults.add(lost("clearinghouseState", Point.INFO))
+
+        world.faults.add(lost("frontendOpenOrders", Point.INFO, action=HttpAnswer(500)))
+        world.exchange.call_later(int(deadline_s * 1000) - 4000, turn)
+        outcome = await world.end()
+        assert (outcome.exit_code, outcome.flat) == (4, False)
+        assert outcome.residual
+        assert all("not known since" in sentence for sentence in outcome.residual)
+
+
+async def test_answers_of_a_time_of_doubt_do_not_certify(autojump_clock: object) -> None:
+    """END-1, DESIGN 9.9: an entry executes after its dex answered "0 held" and before the slowest other question ends. Its
+    doubt is over by then; the answer is asked for again all the same, and what the entry opened is closed."""
+    async with world_of(settings_of(SNDK), trading(SNDK)) as world:
+        await world.ready()
+        world.faults.add(unfenced(), lost("order", Point.BEFORE_ADMISSION, uses=1, action=Delay(6_000)))
+        await world.until(lambda: world.bot.posts.in_flight > 0)
+        world.faults.add(lost("perpDexs", Point.INFO, uses=1))
+        outcome = await world.end()
+        assert (outcome.exit_code, outcome.flat) == (0, True)
+        assert len(world.fills()) == 2
+        assert world.positions() == {}

@@ -58,6 +58,23 @@ def _first_signal(world: World) -> str | None:
     return next(r.signal_id for r in world.recorder.records if isinstance(r, IntentRecord))
 
 
+async def test_a_close_that_was_begun_before_the_kill_is_carried_on() -> None:
+    """EXIT-3, REC-1: killed while a closing order is lost on its way, and its reason was not stored: the next run proves the
+    order absent and closes what is left, whatever the prices do meanwhile."""
+    rules = {"position.take_profit_bps": 20, "position.time_stop_ms": 90_000, "position.reduce_only_timeout_ms": 120_000}
+    script = dislocated().quote(6000, "603", "603.2").quote(6600, "600.1", "600.3").pulse(80)
+    async with open_world(bot_settings(rules), script.source(), config=FAST) as world:
+        await world.until(lambda: bool(world.positions()))
+        world.faults.add(Rule(Point.BEFORE_ADMISSION, Drop(), lambda kind: kind == "order", uses=1))
+        await world.until(lambda: any(isinstance(r, IntentRecord) and r.reduce_only for r in world.recorder.records), 20)
+        await again(world)
+        (lost,) = world.bot.ledger.orders
+        await world.until(lambda: bool(trades(world)), 60)
+        assert world.bot.ledger.finished[lost].state is OrderState.EXPIRED
+        assert (await world.end()).exit_code == 0
+        assert [trade.exit_reason for trade in trades(world)] == ["recovered"]
+
+
 async def test_an_order_under_way_at_the_kill_is_asked_about_and_never_sent_again() -> None:
     """REC-1, POST-4, LESSONS 13: its intent was stored before its bytes left, so the next run knows what to ask for."""
     async with open_world(bot_settings(STOPS), dislocated().pulse(60).source(), config=SLOW) as world:

@@ -14,7 +14,7 @@ from attrs import frozen
 from hip3.core.ids import CloidFactory, OrderSide, TimeInForce
 from hip3.core.journal import Journal
 from hip3.exchange.config import ExchangeConfig
-from hip3.exchange.faults import FaultAction, Faults, HttpAnswer, Point, RefuseText, ReplaceBody, Rule
+from hip3.exchange.faults import Drop, FaultAction, Faults, HttpAnswer, Point, RefuseText, ReplaceBody, Rule
 from hip3.exchange.inmemory import InMemory
 from hip3.exchange.scripted import ScriptedSource
 from hip3.exchange.seam import BookChange, CtxChange, TimedEvent
@@ -275,6 +275,16 @@ async def test_one_failed_question_is_asked_again(autojump_clock: object) -> Non
         certificate = await d.flatten()
         assert certificate.flat
         assert len(d.orders_sent()) == 1
+
+
+async def test_positions_are_asked_for_again_after_the_orders(autojump_clock: object) -> None:
+    """LESSONS 7: an order may have filled after the positions were listed and before the orders were."""
+    async with desk() as d:
+        d.world.faults.add(lost("frontendOpenOrders", Point.INFO, uses=2, action=HttpAnswer(500)))
+        d.world.faults.add(Rule(Point.INFO, Drop(), lambda kind: kind == "clearinghouseState", uses=None, skip=1))
+        certificate = await d.flatten(deadline_s=4)
+        left = "positions of dex xyz: none before its orders were listed, not known since"
+        assert (certificate.flat, certificate.residual) == (False, (left,))
 
 
 async def test_only_what_was_asked_is_certified(autojump_clock: object) -> None:
