@@ -14,8 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hip3.core.clock import Clock
 from hip3.store import schema
-from hip3.store.audit import head_of, head_text
+from hip3.store.audit import EMPTY, ChainHead, head_of, head_text
 from hip3.store.database import Place, connect
+from hip3.store.errors import StoreDamaged
 from hip3.store.lock import hold_server_lock
 from hip3.store.rows import Batch
 from hip3.store.segments import Group, Header
@@ -48,6 +49,24 @@ class Applier:
         with connection.begin():
             found = _own_state(connection).get(schema.SPOOL + spool_id)
         return None if found is None else int(found)
+
+    def check_audit_end(self) -> None:
+        """Raises StoreDamaged where the last row of the audit log is not the one that the head names (STO-3)."""
+        connection = self.connection()
+        log = schema.audit_log
+        with connection.begin():
+            head = _own_state(connection).get(schema.AUDIT_HEAD)
+            last = connection.execute(select(log.c.seq, log.c.hash).order_by(log.c.seq.desc()).limit(1)).first()
+        found = EMPTY if last is None else ChainHead(last.seq, last.hash)
+        try:
+            if head_of(head) == found:
+                return
+        except ValueError:
+            pass  # a head that nobody can read is another one
+        raise StoreDamaged(
+            f"{self.place.name}: the last row of the audit log (row {found.seq}) is not the one that its head names: it was "
+            "changed. `hip3 audit verify` says where; a backup restores it, `hip3 store rebuild` goes on from what is there"
+        )
 
     def apply(self, groups: Sequence[Group]) -> None:
         """Writes the groups that the database does not have yet: all of them or, with an exception, none."""

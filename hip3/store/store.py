@@ -114,6 +114,7 @@ def open_store(
     applier = None
     try:
         applier = open_applier(place, clock, config.backups)
+        applier.check_audit_end()
         spool, recovered = _open_spool(place, applier, run, clock, config.queue_rows)
         daily = None
         if config.backups is not None and place.file is not None:
