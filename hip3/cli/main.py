@@ -26,12 +26,22 @@ from hip3.cli import (
 )
 
 EXIT_CONFIGURATION = 2  # END-3
+STORE_COMMANDS = ("backup", "restore", "rebuild", "migrate", "info")
+AUDIT_COMMANDS = ("verify", "tail", "export")
 
 
 def _group(name: str, help_text: str, commands: Mapping[str, Callable[..., int]]) -> App:
     group = App(name=name, help=help_text)
     for command, function in commands.items():
         group.command(function, name=command)
+    return group
+
+
+def _lazy_group(name: str, help_text: str, module: str, commands: Sequence[str]) -> App:
+    """As `_group`; the module is imported when one of its commands is used: the database library costs 0.3 s."""
+    group = App(name=name, help=help_text)
+    for command in commands:
+        group.command(f"{module}:{command}", name=command)
     return group
 
 
@@ -63,6 +73,8 @@ def make_app() -> App:
         )
     )
     app.command(_group("ops", "Command the running bot.", ops_cmd.COMMANDS))
+    app.command(_lazy_group("store", "The state store.", "hip3.cli.store_cmd", STORE_COMMANDS))
+    app.command(_lazy_group("audit", "The audit log.", "hip3.cli.audit_cmd", AUDIT_COMMANDS))
     app.command(_group("fsm", "State machines.", {"export": fsm_cmd.fsm_export}))
     return app
 

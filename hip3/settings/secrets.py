@@ -12,6 +12,8 @@ from decimal import Decimal
 from hip3.settings.errors import Problem
 
 _HEX_KEY = re.compile(r"(?<![0-9a-fA-F])(?:0[xX])?([0-9a-fA-F]{64})(?![0-9a-fA-F])")
+_USER_PART = re.compile(r"://[^/\s]*@")
+"""Of a URL: a user, and perhaps a password."""
 _SECRET_NAMES = frozenset(
     {
         "agentkey", "apikey", "apisecret", "apiwalletkey", "key", "mnemonic", "passphrase", "password", "pk", "privatekey",
@@ -42,7 +44,8 @@ def shown(value: object, name: str = "") -> str:
     elif isinstance(value, list):
         text = "[" + ", ".join(shown(item) for item in value[:5]) + (", ...]" if len(value) > 5 else "]")
     elif isinstance(value, str):
-        text = f'"{value}"' if value.isprintable() else ascii(value)
+        hidden = _USER_PART.sub("://<hidden>@", value)
+        text = f'"{hidden}"' if hidden.isprintable() else ascii(hidden)
     else:
         text = str(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

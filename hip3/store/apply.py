@@ -13,13 +13,14 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hip3.core.clock import Clock
+from hip3.core.records import Transition
 from hip3.store import schema
 from hip3.store.audit import EMPTY, ChainHead, head_of, head_text
 from hip3.store.database import Place, connect
 from hip3.store.errors import StoreDamaged
 from hip3.store.lock import hold_server_lock
 from hip3.store.rows import Batch
-from hip3.store.segments import Group, Header
+from hip3.store.segments import FORMAT, Group, Header
 
 
 @define
@@ -134,6 +135,14 @@ class Applier:
             connection.invalidate()
         with suppress(SQLAlchemyError):
             connection.close()
+
+
+def note_by_hand(applier: Applier, to_state: str, message: str, facts: Mapping[str, object]) -> None:
+    """An audit row about what an operator did to the store itself; it is of no run."""
+    now = applier.clock.wall_ms()
+    header = Header(FORMAT, f"by-hand-{now:x}", schema.OWN, f"{now:x}", "", 1, now)
+    row = Transition(now, "operator", "store", "", to_state, f"STORE_{to_state}", message, "", facts)
+    applier.apply([Group(1, header, (row,))])
 
 
 def _run_row(header: Header, ended_ms: int | None) -> dict[str, object]:

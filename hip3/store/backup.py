@@ -10,7 +10,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -83,12 +83,17 @@ def make_backup(file: Path, folder: Path, wall_ms: int) -> tuple[Path, Contents]
         part.replace(path)
         _sync(folder)
     except (OSError, sqlite3.Error) as e:
-        part.unlink(missing_ok=True)
+        _discard(part)
         raise StoreUnusable(f"backup {path}: cannot be made: {cause_of(e)}; look at the space and the rights there") from e
     except StoreError:
-        part.unlink(missing_ok=True)
+        _discard(part)
         raise
     return path, contents
+
+
+def _discard(part: Path) -> None:
+    with suppress(OSError):  # it may never have been there
+        part.unlink()
 
 
 def _copy(file: Path, part: Path) -> None:

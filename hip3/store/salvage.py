@@ -1,8 +1,9 @@
 """`hip3 store rebuild`: a new database from what is readable of a damaged one, and of its spool (STO-6).
 
-Nothing is thrown away: the old files are put aside whole. Rows are copied as they are, table by table, from both ends towards
-the damage. What is derived is made anew: which orders are open, the head of the audit chain, how far the spool was applied.
-Audit rows that are lost stay lost, and `hip3 audit verify` goes on saying which: a rebuilt chain proves nothing about them.
+Nothing is thrown away: the old files are put aside whole. Rows are copied as they are, table by table, from both ends
+towards the damage. What is derived is made anew: which orders are open, the head of the audit chain, how far the spool was
+applied. Audit rows that are lost stay lost, and `hip3 audit verify` goes on saying which: a rebuilt chain proves nothing
+about them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ from attrs import define, field
 from sqlalchemy import func, select
 
 from hip3.core.clock import Clock
-from hip3.core.records import Transition
 from hip3.store import schema
-from hip3.store.apply import Applier
+from hip3.store.apply import Applier, note_by_hand
 from hip3.store.audit import ChainHead, head_text
 from hip3.store.backup import file_of, put_aside
 from hip3.store.database import Place, cause_of, place_of_file
 from hip3.store.errors import StoreMissing, StoreUnusable
 from hip3.store.rows import Batch
-from hip3.store.segments import FORMAT, Group, Header, Segment, read_spool
+from hip3.store.segments import Group, Segment, read_spool
 from hip3.store.store import apply_all, open_applier
 
 REBUILDING = ".rebuilding"
@@ -43,11 +43,8 @@ class Rebuilt:
     lost: list[str] = field(factory=list)
 
 
-def rebuild(place: Place, account: str, run_id: str, clock: Clock) -> Rebuilt:
-    """Builds the store anew; the caller holds its lock. Raises StoreMissing, StoreUnusable.
-
-    `account` and `run_id` stand on the audit row that says what was lost.
-    """
+def rebuild(place: Place, clock: Clock) -> Rebuilt:
+    """Builds the store anew; the caller holds its lock. Raises StoreMissing, StoreUnusable."""
     file = file_of(place)
     if not file.exists() and not place.spool.exists():
         raise StoreMissing(f"{file}: there is neither a database nor a spool")
@@ -63,7 +60,7 @@ def rebuild(place: Place, account: str, run_id: str, clock: Clock) -> Rebuilt:
             segments = read_spool(place.spool)
             _derive(applier, segments, done)
             _apply_spool(applier, segments, done)
-            _say(applier, account, run_id, clock, done)
+            _say(applier, done)
         finally:
             applier.close()
         _to_one_file(fresh.file)
@@ -174,11 +171,6 @@ def _apply_spool(applier: Applier, segments: Sequence[Segment], done: Rebuilt) -
         done.groups += len(groups)
 
 
-def _say(applier: Applier, account: str, run_id: str, clock: Clock, done: Rebuilt) -> None:
-    """One audit row about the rebuild, in the chain like any other."""
-    now = clock.wall_ms()
-    header = Header(FORMAT, f"rebuild-{now:x}", account, run_id, "", 1, now)
+def _say(applier: Applier, done: Rebuilt) -> None:
     what = f"rebuilt: {sum(done.rows.values())} rows and {done.groups} groups saved"
-    facts = {"rows": done.rows, "groups": done.groups, "lost": done.lost}
-    row = Transition(now, "operator", "store", "DAMAGED", "REBUILT", "STORE_REBUILD", what, "", facts)
-    applier.apply([Group(1, header, (row,))])
+    note_by_hand(applier, "REBUILT", what, {"rows": done.rows, "groups": done.groups, "lost": done.lost})

@@ -138,6 +138,9 @@ def pending(segments: Sequence[Segment], applied: int | None) -> list[Group]:
         damage += segment.damage
         if segment.header is None and not segment.damage and segment is not segments[-1]:
             damage.append(f"{segment.path.name}: its first line is torn, and later segments follow")
+        if segment.header is not None and segment.header.first_seq > expected:
+            damage.append(f"{segment.path.name}: {_missing(expected, segment.header.first_seq - 1)} before it")
+            expected = segment.header.first_seq
         for group in segment.groups:
             if group.seq < expected:
                 continue

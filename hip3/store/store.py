@@ -9,8 +9,8 @@ from attrs import define, frozen
 
 from hip3.core.clock import Clock
 from hip3.core.records import Recorder
-from hip3.store.apply import Applier
-from hip3.store.backup import DailyBackup, make_backup
+from hip3.store.apply import Applier, note_by_hand
+from hip3.store.backup import Contents, DailyBackup, make_backup, restore
 from hip3.store.database import Place, cause_of, open_engine
 from hip3.store.errors import StoreUnusable
 from hip3.store.lock import StoreLock, take_lock
@@ -126,6 +126,17 @@ def open_store(
             applier.close()
         lock.release()
         raise
+
+
+def restore_store(place: Place, backup: Path, clock: Clock) -> tuple[Path | None, Contents]:
+    """`backup.restore`, with the schema brought up to date and an audit row about it; the caller holds the lock."""
+    kept, contents = restore(place, backup, clock.wall_ms())
+    applier = open_applier(place, clock, None)
+    try:
+        note_by_hand(applier, "RESTORED", f"restored from {backup.name}", {"audit_head": contents.head.hash})
+    finally:
+        applier.close()
+    return kept, contents
 
 
 def open_applier(place: Place, clock: Clock, backups: Path | None) -> Applier:

@@ -53,14 +53,21 @@ def _run(url: str, *statements: str) -> None:
 
 
 @pytest.fixture
-def postgres_place(request: pytest.FixtureRequest, tmp_path: Path, names: Iterator[str]) -> Iterator[Place]:
+def postgres_url(request: pytest.FixtureRequest, names: Iterator[str]) -> Iterator[str]:
     """A new database on the server that is named in the environment, else on our own."""
     url = os.environ.get(GIVEN) or request.getfixturevalue("postgres").get_uri()
     name = next(names)
     _run(url, f"CREATE DATABASE {name}")
     fresh = sqlalchemy.make_url(url).set(database=name, drivername="postgresql")
-    yield place_of_url(fresh.render_as_string(hide_password=False), tmp_path / "store.spool")
+    shown = fresh.render_as_string(hide_password=False)
+    yield shown.replace("%2F", "/").replace(":@", "@")
     _run(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_place(postgres_url: str, tmp_path: Path) -> Place:
+    """A store in a database of its own."""
+    return place_of_url(postgres_url, tmp_path / "store.spool")
 
 
 @pytest.fixture
@@ -73,6 +80,14 @@ def file_place(tmp_path: Path) -> Place:
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """The same test on both."""
     made = Bench(request.getfixturevalue("file_place" if request.param == "sqlite" else "postgres_place"))
+    yield made
+    made.let_go()
+
+
+@pytest.fixture
+def postgres_bench(postgres_place: Place) -> Iterator[Bench]:
+    """For what only a server has."""
+    made = Bench(postgres_place)
     yield made
     made.let_go()
 

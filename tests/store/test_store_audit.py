@@ -62,7 +62,8 @@ def verdict_after(bench: Bench, *statements: str) -> Verdict:
             [
                 "UPDATE audit_log SET seq = 7 WHERE seq = 6",
                 "INSERT INTO audit_log SELECT 6, account, run_id, config_hash, timestamp_ms, category, entity_id, "
-                "from_state, to_state, reason_code, reason_message, event_id, metadata, prev_hash, hash FROM audit_log WHERE seq = 5",
+                "from_state, to_state, reason_code, reason_message, event_id, metadata, prev_hash, hash "
+                "FROM audit_log WHERE seq = 5",
             ],
             "row 6: does not follow",
         ),

@@ -1,0 +1,230 @@
+"""`hip3 store backup|restore|rebuild|migrate|info`: the state store by hand (STO-5, STO-6).
+
+Backup and info work beside a running bot; what writes takes the store's lock, and is refused while a bot holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+from attrs import frozen
+from cyclopts import Parameter
+
+from hip3.cli.config_cmd import Config, Json, print_config_error
+from hip3.cli.words import printable
+from hip3.core.clock import Clock
+from hip3.io.clock import SystemClock
+from hip3.ops.journal_file import iso_text, state_dir
+from hip3.ops.store_place import backup_folder, store_place
+from hip3.settings import ConfigError, load_for_check
+from hip3.settings.schema import Settings
+from hip3.store.backup import backups_in, describe, file_of, make_backup
+from hip3.store.database import Place
+from hip3.store.errors import StoreError, StoreInUse
+from hip3.store.lock import take_lock
+from hip3.store.repository import Repository
+from hip3.store.salvage import rebuild as rebuild_store
+from hip3.store.store import open_applier, restore_store
+from hip3.store.versions import program_versions
+
+EXIT_OK, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_IN_USE = 0, 2, 3, 6  # END-3
+
+Answer = tuple[list[str], Mapping[str, Any]]
+"""Lines for people, and the object for machines."""
+
+
+@frozen
+class At:
+    """What a command works on."""
+
+    settings: Settings
+    state: Path
+    clock: Clock
+
+    @property
+    def place(self) -> Place:
+        return store_place(self.settings, self.state)
+
+    @property
+    def backups(self) -> Path:
+        return backup_folder(self.settings, self.state)
+
+
+def answer(name: str, config: Path | None, work: Callable[[At], Answer], *, as_json: bool) -> int:
+    """Runs `work` on the store that the configuration means, prints what it says, and returns the exit code."""
+    try:
+        at = At(load_for_check(config, os.environ).settings, state_dir(os.environ), SystemClock())
+        lines, found = work(at)
+    except ConfigError as e:
+        print_config_error(e, as_json=as_json)
+        return EXIT_CONFIGURATION
+    except (StoreError, OSError) as e:
+        code = EXIT_IN_USE if isinstance(e, StoreInUse) else EXIT_REFUSED
+        print(printable(f"hip3 {name}: {e}"), file=sys.stderr)
+        if as_json:
+            print(json.dumps({"exit_code": code, "error": str(e)}, sort_keys=True))
+        return code
+    code = int(found.get("exit_code", EXIT_OK))
+    if as_json and found:
+        print(json.dumps({"exit_code": code} | dict(found), sort_keys=True))
+    elif lines:
+        print("\n".join(map(printable, lines)))
+    return code
+
+
+def backup(*, config: Config = None, as_json: Json = False) -> int:
+    """Copy the store, while a bot runs or not, and read the copy back; a copy that is not whole gets no name.
+
+    Exit code 0; 2: configuration; 3: no copy was made. Of PostgreSQL: use pg_dump.
+
+    Example: hip3 store backup --config config/testnet.toml
+    """
+
+    def work(at: At) -> Answer:
+        repository = Repository(at.place)
+        try:
+            behind = repository.behind()
+        finally:
+            repository.close()
+        path, contents = make_backup(file_of(at.place), at.backups, at.clock.wall_ms())
+        found = describe(contents) | {"backup": str(path), "groups_in_spool": behind}
+        lines = [f"backup   {path}", f"contents {_contents(found)}", *_behind(behind)]
+        return lines, found
+
+    return answer("store backup", config, work, as_json=as_json)
+
+
+def restore(
+    backup: Annotated[Path, Parameter(help="The file of a backup, such as backup-20260101-0000.db.")],
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Put a backup in the place of the store, which is kept beside it. The bot must not be running.
+
+    Exit code 0; 2: configuration; 3: the backup is damaged, unfinished or newer than this version, and nothing was changed;
+    6: a bot writes to the store.
+
+    Example: hip3 store restore ~/.local/state/hip3/store/backups/paper/backup-20260101-0000.db
+    """
+
+    def work(at: At) -> Answer:
+        place = at.place
+        file_of(place)
+        lock = take_lock(place.lock_file, os.getpid())
+        try:
+            kept, contents = restore_store(place, backup.expanduser().absolute(), at.clock)
+        finally:
+            lock.release()
+        found = describe(contents) | {"store": place.name, "replaced": str(kept) if kept else None}
+        lines = [f"restored {place.name}", f"contents {_contents(found)}"]
+        lines += [f"replaced {kept}"] if kept else []
+        lines.append("next     the venue is newer than the copy: the next start compares both and says what differs")
+        return lines, found
+
+    return answer("store restore", config, work, as_json=as_json)
+
+
+def rebuild(*, config: Config = None, as_json: Json = False) -> int:
+    """Build the store anew from what is readable of it and of its spool; the old files are kept beside it.
+
+    Exit code 0, also where something was lost, which is listed; 2: configuration; 3: not rebuilt; 6: a bot writes to it.
+
+    Example: hip3 store rebuild
+    """
+
+    def work(at: At) -> Answer:
+        place = at.place
+        file_of(place)
+        lock = take_lock(place.lock_file, os.getpid())
+        try:
+            done = rebuild_store(place, at.clock)
+        finally:
+            lock.release()
+        found = attrs.asdict(done) | {"store": place.name, "kept": str(done.kept)}
+        lines = [f"rebuilt  {place.name}: {sum(done.rows.values())} rows, {done.groups} groups of the spool"]
+        lines += [f"kept     {done.kept}", *(f"lost     {sentence}" for sentence in done.lost)]
+        return lines if done.lost else [*lines, "lost     nothing"], found
+
+    return answer("store rebuild", config, work, as_json=as_json)
+
+
+def migrate(*, config: Config = None, as_json: Json = False) -> int:
+    """Make the store, or bring it to the schema of this version, with a backup first. A start does the same by itself.
+
+    Exit code 0; 2: configuration; 3: the schema is newer or damaged, and nothing was changed; 6: a bot writes to the store.
+
+    Example: hip3 store migrate
+    """
+
+    def work(at: At) -> Answer:
+        place = at.place
+        lock = take_lock(place.lock_file, os.getpid())
+        try:
+            open_applier(place, at.clock, at.backups).close()
+        finally:
+            lock.release()
+        head = program_versions().head
+        return [f"store    {place.name}: schema {head}"], {"store": place.name, "schema_version": head}
+
+    return answer("store migrate", config, work, as_json=as_json)
+
+
+def info(*, config: Config = None, as_json: Json = False) -> int:
+    """Show the store: where it is, what is in it, its accounts and backups, and what waits in its spool.
+
+    Exit code 0; 2: configuration; 3: there is no store, or it cannot be read.
+
+    Example: hip3 store info --json
+    """
+
+    def work(at: At) -> Answer:
+        place, repository = at.place, Repository(at.place)
+        try:
+            found: dict[str, Any] = {
+                "store": place.name,
+                "schema_version": program_versions().head,
+                "rows": repository.counts(),
+                "audit_rows": repository.audit_head().seq,
+                "audit_head": repository.audit_head().hash,
+                "accounts": {account: _run(repository, account) for account in repository.accounts()},
+                "groups_in_spool": repository.behind(),
+                "backups": [str(path) for path in backups_in(at.backups)],
+            }
+        finally:
+            repository.close()
+        return _info_lines(found), found
+
+    return answer("store info", config, work, as_json=as_json)
+
+
+def _run(repository: Repository, account: str) -> dict[str, Any] | None:
+    run = repository.last_run(account)
+    return None if run is None else attrs.asdict(run)
+
+
+def _info_lines(found: Mapping[str, Any]) -> list[str]:
+    lines = [f"store    {found['store']}", f"contents {_contents(found)}"]
+    for account, run in found["accounts"].items():
+        ended = "did not end in order, or runs" if run["ended_ms"] is None else f"ended {iso_text(run['ended_ms'])}"
+        lines.append(f"account  {account}: last run {run['run_id']}, begun {iso_text(run['started_ms'])}, {ended}")
+    newest = found["backups"][0] if found["backups"] else "none"
+    return [*lines, f"backups  {len(found['backups'])}, the newest: {newest}", *_behind(found["groups_in_spool"])]
+
+
+def _contents(found: Mapping[str, Any]) -> str:
+    rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items() if count)
+    return f"schema {found['schema_version']}; {rows or 'no rows'}; audit head {found['audit_head'][:16]}"
+
+
+def _behind(groups: int) -> list[str]:
+    """A word about the spool where it is ahead of the database."""
+    if not groups:
+        return []
+    return [f"spool    {groups} groups are not in the database yet: a running bot writes them, else the next start does"]
