@@ -69,8 +69,9 @@ def file_of(place: Place) -> Path:
 def make_backup(file: Path, folder: Path, wall_ms: int) -> tuple[Path, Contents]:
     """A copy as of one moment, while others write; read back, then named. One of the same minute is replaced.
 
-    Raises StoreUnusable where it cannot be written, StoreDamaged where what was read back is not whole.
+    Raises StoreMissing, StoreUnusable where it cannot be written, StoreDamaged where what was read back is not whole.
     """
+    open_reader(place_of_file(file)).dispose()  # says so where there is none
     path = folder / backup_name(wall_ms)
     part = path.with_name(path.name + PART)
     try:
@@ -230,7 +231,7 @@ def put_aside(place: Place, why: str, wall_ms: int) -> Path | None:
     parts = [p for p in (file, Path(f"{file}-wal"), Path(f"{file}-shm"), place.spool) if p.exists()]
     if not parts:
         return None
-    stamp = f"{datetime.fromtimestamp(wall_ms // 1000, UTC):%Y%m%d-%H%M%S}"
+    stamp = f"{datetime.fromtimestamp(wall_ms // 1000, UTC):%Y%m%d-%H%M%S}-{wall_ms % 1000:03d}"
     folder = file.with_name(f"{file.name}.{why}-{stamp}")
     folder.mkdir(mode=0o700)
     for part in parts:
