@@ -1,7 +1,7 @@
 """The spool: an append-only file in front of the database, so that `commit` costs microseconds and survives a kill.
 
 One commit is one line and one `write`. The bytes are then the operating system's: they survive the death of the process,
-not that of the machine, for nothing here waits for a disk (docs/decisions/0012). Groups stay in memory as well until the
+not that of the machine, for nothing here waits for a disk (docs/decisions/0013). Groups stay in memory as well until the
 database has them; how many is bounded, and a full spool refuses.
 """
 
