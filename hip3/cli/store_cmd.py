@@ -21,7 +21,7 @@ from hip3.cli.words import printable
 from hip3.core.clock import Clock
 from hip3.io.clock import SystemClock
 from hip3.ops.journal_file import iso_text, state_dir
-from hip3.ops.store_place import backup_folder, store_place
+from hip3.ops.keep import backup_folder, store_place
 from hip3.settings import ConfigError, load_for_check
 from hip3.settings.schema import Settings
 from hip3.store.backup import backups_in, describe, file_of, make_backup

@@ -17,7 +17,7 @@ from attrs import frozen
 from hip3.core.clock import Clock
 from hip3.core.remembered import NOTHING, Remembered
 from hip3.ops.session import Keeping
-from hip3.settings.schema import Settings, StoreKeys
+from hip3.settings.schema import Settings
 from hip3.store.database import Place, place_of_file, place_of_url
 from hip3.store.memory import remember
 from hip3.store.store import RunInfo, Store, StoreConfig, open_store
@@ -38,8 +38,14 @@ def store_place(settings: Settings, state: Path) -> Place:
     return place_of_file(folder / f"{network}.db")
 
 
-def store_config(keys: StoreKeys, state: Path) -> StoreConfig:
-    backups = state / FOLDER / "backups" if keys.backup_keep else None
+def backup_folder(settings: Settings, state: Path) -> Path:
+    """Each network has its own: a backup's name says when, not of what."""
+    return state / FOLDER / "backups" / settings.network.value
+
+
+def store_config(settings: Settings, state: Path) -> StoreConfig:
+    keys = settings.store
+    backups = backup_folder(settings, state) if keys.backup_keep else None
     return StoreConfig(
         queue_rows=keys.queue_rows, group_commit_ms=keys.group_commit_ms, backups=backups, backup_keep=keys.backup_keep
     )
@@ -68,7 +74,7 @@ async def keep(
     run_id = clock.wall_ms()
     owner = account.lower() if account is not None else OBSERVER
     run = RunInfo(account=owner, run_id=f"{run_id:x}", config_hash=config_hash, pid=os.getpid())
-    place, config = store_place(settings, state), store_config(settings.store, state)
+    place, config = store_place(settings, state), store_config(settings, state)
     opening = partial(open_store, place, run, clock, config, run_sync=run_sync, on_trouble=on_trouble, on_backup=on_backup)
     store: Store = await trio.to_thread.run_sync(opening) if run_sync is in_thread else opening()
 

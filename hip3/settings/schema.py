@@ -24,10 +24,6 @@ COIN = Text(
 )
 """Characters seen in `meta` of the main and the builder dexs (PROTOCOL 1.2, 1.3); lengths are ours: they bound a line."""
 _PATH = Text(r"[^\x00-\x1f]{1,4096}", "a path, not empty")
-_SERVER = Text(
-    r"postgresql://([A-Za-z0-9_.~-]+@)?[A-Za-z0-9_.\[\]:-]*/[A-Za-z0-9_-]{1,63}(\?host=[A-Za-z0-9/_.-]+)?",
-    '"postgresql://[user@]host[:port]/database", without a password, which is in ~/.pgpass or PGPASSWORD',
-)
 _VAR_NAME = Text(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "the name of an environment variable: letters, digits and _")
 _BELOW_ALL = Decimal(9999)  # 10,000 bps is the whole price: a sell would be priced at zero
 
@@ -296,19 +292,6 @@ class ReconcileKeys:
 
 
 @frozen(kw_only=True)
-class StoreKeys:
-    """`[store]`: where records are kept and how (SPEC 18)."""
-
-    url: str | None = setting(_SERVER, default=None)
-    """Not set: a SQLite file in the state folder, one for each network."""
-    queue_rows: int = _whole(8192)
-    """DESIGN 4. An order is some 15 records, so five hundred orders while the database takes nothing."""
-    group_commit_ms: int = _whole(20, low=0)
-    """A transaction waits for a disk, some 5 ms; the process does not wait for it."""
-    backup_keep: int = _whole(7)
-
-
-@frozen(kw_only=True)
 class Shutdown:
     """`[shutdown]` (END-1)."""
 
@@ -371,7 +354,6 @@ class Settings:
     executor: Executor = attrs.field(factory=Executor)
     store: StoreKeys = attrs.field(factory=StoreKeys)
     reconcile: ReconcileKeys = attrs.field(factory=ReconcileKeys)
-    store: StoreKeys = attrs.field(factory=StoreKeys)
     shutdown: Shutdown = attrs.field(factory=Shutdown)
     watchdog: WatchdogKeys = attrs.field(factory=WatchdogKeys)
     paper: Paper | None = None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hip3.cli.main import AUDIT_COMMANDS, STORE_COMMANDS, make_app
-from hip3.ops.store_place import store_place
+from hip3.ops.keep import store_place
 from hip3.settings.schema import Settings
 from hip3.store.store import Store, open_store
 from hip3.store.writer import inline

@@ -26,7 +26,7 @@ def test_the_url_chooses_the_server(tmp_path: Path) -> None:
 def test_the_keys_of_the_store_reach_it(tmp_path: Path) -> None:
     """STO-4, STO-6: commit interval, room and backups are those of the file; no backups where none are kept."""
     text = 'network = "paper"\n[store]\ngroup_commit_ms = 5\nqueue_rows = 77\nbackup_keep = 3'
-    config = store_config(from_text(text).store, tmp_path)
+    config = store_config(from_text(text), tmp_path)
     assert (config.group_commit_ms, config.queue_rows, config.backup_keep) == (5, 77, 3)
-    assert config.backups == tmp_path / "store" / "backups"
-    assert store_config(from_text('network = "paper"\n[store]\nbackup_keep = 0').store, tmp_path).backups is None
+    assert config.backups == tmp_path / "store" / "backups" / "paper"
+    assert store_config(from_text('network = "paper"\n[store]\nbackup_keep = 0'), tmp_path).backups is None

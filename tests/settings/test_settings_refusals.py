@@ -281,3 +281,10 @@ def test_settings_no_rule_raises_on_defaults() -> None:
     """CFG-5: every rule holds for the defaults of paper, so the table of rules is complete and runs."""
     settings = from_text(PAPER)
     assert [found for rule in RULES for found in rule(settings)] == []
+
+
+def test_settings_a_password_in_a_url_is_not_repeated() -> None:
+    """KEY-4, CFG-7: a URL with a user and a password is refused, and the message does not show them."""
+    said = str(refusal('[store]\nurl = "postgresql://hip3:hunter2@127.0.0.1/hip3"\n'))
+    assert "hunter2" not in said
+    assert "postgresql://<hidden>@127.0.0.1/hip3" in said

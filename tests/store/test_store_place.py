@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
 from hip3.core.records import StorageUnavailable
-from hip3.ops.store_place import backup_folder, store_config, store_place
+from hip3.ops.keep import backup_folder, store_config, store_place
 from hip3.settings.schema import Settings, StoreKeys
 from hip3.store.backup import backups_in
 from hip3.store.store import Store, open_store
 from hip3.store.writer import inline
-from hip3.venue.hyperliquid.endpoints import Network
-from tests.store.store_builders import ACCOUNT, HandClock, intent, kill, put_all, run_info
+from tests.store.store_builders import HandClock, intent, kill, put_all, run_info
 
 DAY_MS = 86_400_000
 
@@ -28,28 +26,6 @@ def settings_with(**store: object) -> Settings:
 def opened(settings: Settings, state: Path, clock: HandClock | None = None) -> Store:
     place, config = store_place(settings, state), store_config(settings, state)
     return open_store(place, run_info(), clock or HandClock(), config, run_sync=inline)
-
-
-async def test_each_network_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """STO-1: by default records are in the state folder, and paper never mixes with real money."""
-    for network in Network:
-        settings = attrs.evolve(Settings(), network=network)
-        store = opened(settings, tmp_path)
-        put_all(store, intent())
-        assert await store.drain_and_close(5)
-    assert sorted(p.name for p in (tmp_path / "store").glob("*.db")) == ["mainnet.db", "paper.db", "testnet.db"]
-
-
-async def test_the_url_is_where_the_records_go(tmp_path: Path, postgres_url: str) -> None:
-    """STO-1: with store.url the records are on the server, and no file is made; the spool stays on this machine."""
-    store = opened(settings_with(url=postgres_url), tmp_path)
-    put_all(store, intent())
-    assert await store.drain_and_close(20)
-    assert list((tmp_path / "store").glob("*.db")) == []
-    again = opened(settings_with(url=postgres_url), tmp_path)
-    assert len(again.repository.unfinished_orders(ACCOUNT)) == 1
-    assert again.place.spool == tmp_path / "store" / "paper.db.spool"
-    kill(again)
 
 
 @pytest.mark.parametrize(("rows", "fit"), [(2, 2), (5, 5)])
