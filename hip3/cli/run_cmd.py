@@ -20,7 +20,7 @@ from rich.console import Console
 
 import hip3
 from hip3.app import App, stop_after
-from hip3.bot import Account, Bot
+from hip3.bot import Bot
 from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.keys_cmd import terminal_passphrase
 from hip3.cli.printer import JournalReader
@@ -32,11 +32,9 @@ from hip3.core.errors import first_leaf
 from hip3.core.journal import Journal
 from hip3.core.run_mode import RunMode
 from hip3.exchange.recording import RecordingError
-from hip3.exchange.server import NotLoopback, PortBusy, serve
+from hip3.exchange.server import NotLoopback, PortBusy
 from hip3.io.clock import SystemClock
-from hip3.io.dial import dialer
-from hip3.io.keys import KeySourceError, check_address, load_trading_key
-from hip3.ops.agents import refuse_retired
+from hip3.io.keys import KeySourceError
 from hip3.ops.boot import PreflightRefused
 from hip3.ops.certificates import keep_in
 from hip3.ops.commands import Operator
@@ -44,19 +42,17 @@ from hip3.ops.control_server import open_control_socket
 from hip3.ops.files import PidTaken, remove_pid, write_pid
 from hip3.ops.heartbeat import Heart
 from hip3.ops.journal_file import LogFile, LogUnwritable, open_run_journal, state_dir
-from hip3.ops.keep import CLOSE_S, keep
+from hip3.ops.keep import CLOSE_S, keep, store_view
 from hip3.ops.local_socket import SocketUnavailable
-from hip3.ops.paper import make_paper, paper_source
-from hip3.ops.session import Ended, Reach, StoppedEarly, run_session, settle_garbage_collector
+from hip3.ops.reach import configured_key, reach_venue
+from hip3.ops.session import Ended, StoppedEarly, run_session, settle_garbage_collector
 from hip3.ops.status_server import open_status_socket
 from hip3.ops.status_view import status_view
 from hip3.ops.stop import Stop
 from hip3.settings import ConfigError, LoadedSettings, describe, load
-from hip3.settings.describe import endpoints_of
-from hip3.settings.schema import Mode
 from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreInUse
-from hip3.venue.hyperliquid.endpoints import Endpoints
-from hip3.venue.hyperliquid.signing import Signer, TradingKey
+from hip3.store.store import Store
+from hip3.venue.hyperliquid.signing import TradingKey
 
 EXIT_OK, EXIT_CONFIGURATION, EXIT_PREFLIGHT, EXIT_EXPOSED, EXIT_INTERNAL, EXIT_IN_USE = 0, 2, 3, 4, 5, 6  # END-3
 PID_FILE = "run.pid"
@@ -99,7 +95,7 @@ def run(
         if duration is not None and not duration > 0:
             return _refused(EXIT_CONFIGURATION, f"--duration {duration}: expected seconds above 0", as_json=as_json)
         loaded = load(config, os.environ)
-        key = _configured_key(loaded)
+        key = configured_key(loaded, os.environ, state_dir(os.environ), terminal_passphrase())
         with _pid_file():
             return trio.run(_main, loaded, key, options, restrict_keyboard_interrupt_to_checkpoints=True)
     except ConfigError as e:
@@ -122,19 +118,6 @@ def _pid_file() -> Iterator[None]:
     finally:
         with suppress(OSError):
             remove_pid(path, pid)
-
-
-def _configured_key(loaded: LoadedSettings) -> TradingKey | None:
-    """The trading key that the configuration names; None where it names none or only observes."""
-    settings = loaded.settings
-    if settings.signer.key_source is None or settings.mode is Mode.OBSERVATION:
-        return None
-    key = load_trading_key(
-        settings.signer.key_source, os.environ, passphrase=terminal_passphrase(), resolve=loaded.resolve_path
-    )
-    check_address(key, settings.signer_address)
-    refuse_retired(state_dir(os.environ), key.address)
-    return key
 
 
 def _refused(code: int, message: str, *, as_json: bool) -> int:
@@ -191,12 +174,12 @@ async def _session(
     process: trio.Nursery, loaded: LoadedSettings, key: TradingKey | None, options: RunOptions, stop: Stop
 ) -> int:
     settings, clock, journal = loaded.settings, SystemClock(), Journal()
-    reach, notes = await _reach(process, loaded, key, stop)
+    reached = await reach_venue(process, loaded, key, on_end=lambda: stop.request_once("the recording has ended"))
+    reach = reached.reach
     out = sys.stderr if options.as_json else sys.stdout
     signer = reach.account.signer.address if reach.account else None
     user = reach.account.user if reach.account else None
-    ws_url = reach.rest_url.replace("http", "ws", 1) + "/ws"
-    for line in describe(loaded, endpoints=Endpoints(reach.rest_url, ws_url), signer=signer, account=user):
+    for line in describe(loaded, endpoints=reached.endpoints, signer=signer, account=user):
         journal.note(clock.wall_ms(), "info", line.event, **dict(line.fields))
         print(line, file=out)
     reader = JournalReader(journal, clock, log=_journal_file(options.log, journal, clock, out), plain=None)
@@ -233,7 +216,7 @@ async def _session(
         running.append(app.bot)
         reader.count_filters(app.bot.detector.rejected)
         app.bot.note("info", "run_started", run=f"{app.bot.run_id:x}", process=os.getpid(), version=hip3.__version__)
-        _serve_status(process, app.bot, reader, loaded.hash)
+        _serve_status(process, app.bot, reader, loaded.hash, kept.store)
         _take_commands(process, app.bot)
         if options.plain or options.as_json or not can_show(console := Console()):
             reader.say_plain(out)
@@ -262,7 +245,7 @@ async def _session(
         if display is not None:
             display.finish()
         reader.close()
-    return _report(ended, loaded, options, notes)
+    return _report(ended, loaded, options, reached.notes)
 
 
 def _journal_file(given: Path | None, journal: Journal, clock: Clock, out: IO[str]) -> LogFile | None:
@@ -283,7 +266,7 @@ def _journal_file(given: Path | None, journal: Journal, clock: Clock, out: IO[st
     return file
 
 
-def _serve_status(process: trio.Nursery, bot: Bot, reader: JournalReader, config_hash: str) -> None:
+def _serve_status(process: trio.Nursery, bot: Bot, reader: JournalReader, config_hash: str, store: Store) -> None:
     """Ring 0 answers `hip3 status` until the process ends; where it cannot, the run says why and goes on."""
     pid = os.getpid()
     try:
@@ -294,7 +277,7 @@ def _serve_status(process: trio.Nursery, bot: Bot, reader: JournalReader, config
 
     def answer() -> dict[str, object]:
         events = events_view(list(reader.recent), bot.io.clock.wall_ms())
-        return status_view(bot, pid=pid, config_hash=config_hash) | {"events": events}
+        return status_view(bot, pid=pid, config_hash=config_hash) | {"events": events, "store": store_view(store)}
 
     process.start_soon(status.serve, answer)
 
@@ -321,26 +304,3 @@ def _report(ended: Ended, loaded: LoadedSettings, options: RunOptions, notes: tu
     if options.as_json:
         print(json.dumps(summary_object(ended.bot, outcome, config_hash=loaded.hash, notes=notes), sort_keys=True))
     return outcome.exit_code
-
-
-async def _reach(
-    process: trio.Nursery, loaded: LoadedSettings, key: TradingKey | None, stop: Stop
-) -> tuple[Reach, tuple[str, ...]]:
-    """The venue of the configuration: the embedded exchange, started here, or a URL."""
-    settings = loaded.settings
-    if settings.paper is not None and settings.info_url is None:
-        source = paper_source(settings.paper, settings, loaded.resolve_path)
-        given = None if key is None or settings.user_address is None else (settings.user_address, key)
-        paper = make_paper(
-            settings, source, SystemClock(), given=given, on_end=lambda: stop.request_once("the recording has ended")
-        )
-        port: int = await process.start(serve, paper.exchange, "127.0.0.1", settings.paper.port)
-        reach = Reach(f"http://127.0.0.1:{port}", dialer(f"ws://127.0.0.1:{port}/ws"), paper.account)
-        return reach, source.notes
-    endpoints = endpoints_of(settings)
-    assert endpoints is not None  # only the embedded exchange has none before it runs
-    account = None
-    if key is not None:
-        assert settings.user_address is not None  # the schema's rules demand it with a key
-        account = Account(settings.user_address, Signer(key, settings.network, settings.vault_address))
-    return Reach(endpoints.rest_url, dialer(endpoints.ws_url), account), ()

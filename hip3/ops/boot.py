@@ -76,18 +76,18 @@ class VenueFacts:
 
 async def read_venue(rest: RestClient, settings: Settings, user: str | None, signer: str | None) -> VenueFacts:
     """Asks everything at once, then checks. `user` is None in observation. Raises PreflightRefused."""
-    answers = await _ask(rest, _questions(settings, user))
+    answers = await ask_all(rest, questions_of(settings, user))
     try:
-        specs = _markets(answers, settings)
+        specs = markets_of(answers, settings)
         caps = open_interest_caps(answers.of("dexs"))
-        warnings = _check_prices(answers, settings, specs)
+        warnings = price_warnings(answers, settings, specs)
         status = parse_exchange_status(answers.of("status"))
         if user is None:
             configured = dict.fromkeys(specs, settings.detector.taker_fee_bps)
             return VenueFacts(specs, configured, "configured", status.time_ms, 0, 0, tuple(warnings), caps)
         if signer is not None:
-            warnings += await _check_agent(rest, answers, user, signer, status.time_ms)
-        accounts, orders = _account(answers, settings)
+            warnings += await check_agent(rest, answers, user, signer, status.time_ms)
+        accounts, orders = account_of(answers, settings)
         warnings += account_warnings(accounts, orders)
         fees, source = _fees(answers, settings, specs)
         rate = parse_rate_limit(answers.of("rate"))
@@ -102,7 +102,7 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
 
 
 @frozen
-class _Answers:
+class Answers:
     """Answers by the name of their question; a question that failed raises where its answer is wanted."""
 
     found: dict[str, object]
@@ -114,7 +114,8 @@ class _Answers:
         return answer
 
 
-async def _ask(rest: RestClient, questions: dict[str, info.Request]) -> _Answers:
+async def ask_all(rest: RestClient, questions: dict[str, info.Request]) -> Answers:
+    """The answers to all questions, asked at once. Raises nothing: a failed one raises where its answer is wanted."""
     found: dict[str, object] = {}
 
     async def ask(name: str, request: info.Request) -> None:
@@ -126,12 +127,13 @@ async def _ask(rest: RestClient, questions: dict[str, info.Request]) -> _Answers
     async with trio.open_nursery() as nursery:
         for name, request in questions.items():
             nursery.start_soon(ask, name, request)
-    return _Answers(found)
+    return Answers(found)
 
 
-def _questions(settings: Settings, user: str | None) -> dict[str, info.Request]:
+def questions_of(settings: Settings, user: str | None) -> dict[str, info.Request]:
+    """What a start asks, by name; of an account only where there is one."""
     questions = {"dexs": info.perp_dexs(), "status": info.exchange_status()}
-    for dex in _dexes(settings):
+    for dex in dexes_of(settings):
         questions |= {f"meta {dex}": info.meta(dex), f"mids {dex}": info.all_mids(dex)}
         questions[f"ctxs {dex}"] = info.meta_and_asset_ctxs(dex)
         if user is not None:
@@ -142,21 +144,25 @@ def _questions(settings: Settings, user: str | None) -> dict[str, info.Request]:
     return questions
 
 
-def _dexes(settings: Settings) -> list[str]:
+def dexes_of(settings: Settings) -> list[str]:
+    """Every dex of the configured markets; "" is the main one."""
     return sorted({m.market_key.dex for m in settings.markets})
 
 
-def _markets(answers: _Answers, settings: Settings) -> dict[str, MarketSpec]:
-    """The configured markets, by name through the order of `meta`; a configured id that disagrees refuses."""
+def markets_of(answers: Answers, settings: Settings) -> dict[str, MarketSpec]:
+    """The configured markets, by name through the order of `meta`; a configured id that disagrees refuses.
+
+    Raises QueryFailed, WireError and MetadataError.
+    """
     dexs = answers.of("dexs")
-    known = resolve_markets(dexs, {dex: answers.of(f"meta {dex}") for dex in _dexes(settings)})
+    known = resolve_markets(dexs, {dex: answers.of(f"meta {dex}") for dex in dexes_of(settings)})
     return {m.coin: require_market(known, m.coin, m.asset_idx) for m in settings.markets}
 
 
-def _check_prices(answers: _Answers, settings: Settings, specs: dict[str, MarketSpec]) -> list[str]:
-    """Prices by place against prices by name, per dex traded; the warnings."""
+def price_warnings(answers: Answers, settings: Settings, specs: dict[str, MarketSpec]) -> list[str]:
+    """Prices by place against prices by name, per dex traded; the warnings. Raises as `markets_of`."""
     warnings: list[str] = []
-    for dex in _dexes(settings):
+    for dex in dexes_of(settings):
         both = answers.of(f"ctxs {dex}")
         ctxs, mids = parse_asset_ctxs(both), parse_all_mids(answers.of(f"mids {dex}"))
         own = {coin: spec for coin, spec in specs.items() if spec.key.dex == dex}
@@ -166,19 +172,23 @@ def _check_prices(answers: _Answers, settings: Settings, specs: dict[str, Market
     return warnings
 
 
-def _account(answers: _Answers, settings: Settings) -> tuple[tuple[AccountState, ...], tuple[OrderUpdate, ...]]:
-    """Positions and resting orders of every dex traded: asked with its name, or the main dex alone would answer."""
-    dexes = _dexes(settings)
+def account_of(answers: Answers, settings: Settings) -> tuple[tuple[AccountState, ...], tuple[OrderUpdate, ...]]:
+    """Positions and resting orders of every dex traded: asked with its name, or the main dex alone would answer.
+
+    Raises QueryFailed and WireError.
+    """
+    dexes = dexes_of(settings)
     states = [parse_account_state(dex, answers.of(f"account {dex}")) for dex in dexes]
     orders = [order for dex in dexes for order in parse_open_orders(answers.of(f"orders {dex}"))]
     return tuple(states), tuple(orders)
 
 
-async def _check_agent(rest: RestClient, answers: _Answers, user: str, signer: str, now_ms: int) -> list[str]:
+async def check_agent(rest: RestClient, answers: Answers, user: str, signer: str, now_ms: int) -> list[str]:
     """KEY-3: the signer is an approved, unexpired agent of the account, or the account itself.
 
     The account's list of named agents is asked first: an address that is not on it may still be its unnamed agent, and that
-    question weighs 60 of the 1200 of a minute (PROTOCOL 3), which a HALT right after the start would miss.
+    question weighs 60 of the 1200 of a minute (PROTOCOL 3), which a HALT right after the start would miss. Returns warnings;
+    raises as `find_agent`.
     """
     if signer.lower() == user.lower():
         return ["the account's own key signs; an agent (API wallet) key could not withdraw and is safer"]
@@ -212,7 +222,7 @@ async def find_agent(rest: RestClient, user: str, signer: str, agents: Sequence[
     return ExtraAgent("", signer, None)
 
 
-def _fees(answers: _Answers, settings: Settings, specs: dict[str, MarketSpec]) -> tuple[dict[str, Decimal], str]:
+def _fees(answers: Answers, settings: Settings, specs: dict[str, MarketSpec]) -> tuple[dict[str, Decimal], str]:
     """The account's taker fee per market in bps, or the configured one, marked as such (DET-2)."""
     try:
         fees = parse_fees(answers.of("fees"))

@@ -59,6 +59,24 @@ class Kept:
     keeping: Keeping
 
 
+def account_of_store(account: str | None) -> str:
+    """The account under which records are kept: in lower case, and a stand-in for none."""
+    return account.lower() if account is not None else OBSERVER
+
+
+def store_view(store: Store) -> dict[str, object]:
+    """How the store of a run is, for `hip3 status`: `file` is None for a server, `trouble` while the database works."""
+    file = store.place.file
+    return {
+        "place": store.place.name,
+        "file": None if file is None else str(file),
+        "waiting_rows": store.waiting_rows,
+        "peak_rows": store.peak_rows,
+        "most_rows": store.writer.spool.max_rows,
+        "trouble": store.writer.trouble,
+    }
+
+
 async def keep(
     settings: Settings,
     config_hash: str,
@@ -72,7 +90,7 @@ async def keep(
 ) -> Kept:
     """Opens the store for one run of `account`. Raises StoreError, with nothing changed."""
     run_id = clock.wall_ms()
-    owner = account.lower() if account is not None else OBSERVER
+    owner = account_of_store(account)
     run = RunInfo(account=owner, run_id=f"{run_id:x}", config_hash=config_hash, pid=os.getpid())
     place, config = store_place(settings, state), store_config(settings, state)
     opening = partial(open_store, place, run, clock, config, run_sync=run_sync, on_trouble=on_trouble, on_backup=on_backup)

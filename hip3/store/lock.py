@@ -59,6 +59,34 @@ def take_lock(path: Path, pid: int) -> StoreLock:
     return StoreLock(path, fd)
 
 
+def lock_holder(path: Path) -> str | None:
+    """The process that holds the lock, None where nobody does; leaves everything as it is. Raises StoreUnusable.
+
+    The look itself holds the lock shared for some microseconds, for the kernel has no other way to ask.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise StoreUnusable(f"{path}: {e.strerror or e}; the folder of the store must be readable") from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(fd)
+    return None
+
+
+def server_lock_holder(connection: Connection) -> str | None:
+    """On PostgreSQL: the session that holds the lock, None where nobody does; None for a file."""
+    if not is_postgres(connection):
+        return None
+    holder = connection.execute(_HOLDER, {"key": ADVISORY_KEY}).scalar()
+    return None if holder is None else str(holder)
+
+
 def hold_server_lock(connection: Connection, place: str) -> None:
     """On PostgreSQL: the lock of this connection's session. Raises StoreInUse. A file needs no second one."""
     if not is_postgres(connection):
