@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,12 @@ import trio
 from attrs import frozen
 from eth_account import Account as EthAccount
 
-from hip3.cli import run_cmd
 from hip3.exchange.seam import BookChange, TimedEvent
 from hip3.io.keys import KeySourceError
+from hip3.ops.journal_file import state_dir
 from hip3.ops.paper import paper_source
+from hip3.ops.reach import configured_key, reach_venue
 from hip3.ops.session import Reach
-from hip3.ops.stop import Stop
 from hip3.settings import ConfigError, LoadedSettings, load
 from hip3.venue.hyperliquid.signing import TradingKey
 from tests.app.app_builders import toml
@@ -51,13 +52,13 @@ class Files:
     def reach(self, values: Mapping[str, object], key_source: str | None) -> Reach:
         """How `hip3 run` would reach the venue of this file."""
         loaded = self.load(values, key_source)
-        key = run_cmd._configured_key(loaded)
+        key = configured_key(loaded, os.environ, state_dir(os.environ), None)
         reaches: list[Reach] = []
 
         async def run() -> None:
             async with trio.open_nursery() as nursery:
-                reach, _ = await run_cmd._reach(nursery, loaded, key, Stop())
-                reaches.append(reach)
+                reached = await reach_venue(nursery, loaded, key)
+                reaches.append(reached.reach)
                 nursery.cancel_scope.cancel()
 
         trio.run(run)
@@ -191,10 +192,10 @@ def test_the_urls_are_where_the_run_connects(key: str, files: Files) -> None:
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
-            await run_cmd._reach(nursery, embedded, None, Stop())
+            await reach_venue(nursery, embedded, None)
             for values in (urls, wrong):
                 loaded = files.load({"network": "paper", "user_address": A, **values}, ENV_1)
-                reach, _ = await run_cmd._reach(nursery, loaded, KEYS[0], Stop())
+                reach = (await reach_venue(nursery, loaded, KEYS[0])).reach
                 connected = False
                 try:
                     async with reach.dial():
