@@ -121,9 +121,11 @@ def test_a_run_goes_on_without_socket_and_journal(state: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write("4711\n")
         held.flush()
-        process = start(state, "--duration", "0.5")
+        process = start(state)
         try:
-            printed, _ = process.communicate(timeout=40)
+            printed = lines_until(process, "hip3 status cannot ask this bot")
+            process.send_signal(signal.SIGINT)
+            printed += process.communicate(timeout=40)[0]
         finally:
             process.kill()
             process.wait(10)
