@@ -307,7 +307,8 @@ class Executor:
             return None
         if sendable.orders and not self.scribe.intents(sendable.orders, nonce, self.clock.wall_ms()):
             return await self._send_unrecorded(sendable)
-        return await self._send_signed(sendable, nonce)
+        looked = sendable if self.safety.allows_entry else self._sendable(sendable)  # the commit may have ended trading
+        return await self._send_signed(looked, nonce) if looked is not None else None
 
     def _keep_back(self, batch: Batch, nonce: int) -> None:
         """A dry run goes this far: the action is signed, told of, and dropped."""

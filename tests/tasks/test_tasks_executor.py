@@ -13,7 +13,7 @@ from attrs import define, field
 from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.budget import ActionBudget
-from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.causes import Clears, ModeListener, ReasonCode, Safety, Severity
 from hip3.core.detector import Detector, DetectorConfig, Signal
 from hip3.core.events import PostResponse
 from hip3.core.execution import ExecutionEvent, SendFailed
@@ -28,7 +28,7 @@ from hip3.core.orders import CancelIntent
 from hip3.core.outlook import SignalBook
 from hip3.core.posts import PostBook
 from hip3.core.ready import Ready
-from hip3.core.records import NoRecorder
+from hip3.core.records import NoRecorder, Recorder
 from hip3.core.risk import DailyLimits
 from hip3.core.scheduler import Scheduler, SchedulerConfig
 from hip3.core.scribe import Scribe
@@ -135,8 +135,8 @@ class Bench:
         self.settle()
 
 
-@pytest.fixture
-def bench() -> Bench:
+def make_bench(recorder: Recorder | None = None, on_mode: ModeListener = lambda *_: None) -> Bench:
+    """Real parts around a wire that the test holds, promoted."""
     clock, journal, wire = Hands(), Journal(), Wire()
     markets = {}
     for of, oracle in ((SNDK, "600"), (MU, "600")):
@@ -156,7 +156,7 @@ def bench() -> Bench:
         dedup=True,
         direction=True,
     )
-    safety = Safety(lambda *_: None, clock.wall_ms)
+    safety = Safety(on_mode, clock.wall_ms)
     safety.promote(ReasonCode.AUTO_PROMOTE, "a test")
     ledger = wire.ledger
     scheduler, posts = Scheduler(SchedulerConfig(200, 500, 1000, 50, 100, 80, 100)), PostBook(5000)
@@ -191,10 +191,15 @@ def bench() -> Bench:
         clock=clock,
         journal=journal,
         witness=Witness(safety, Ready(lambda *_: None), scheduler, posts, config),
-        scribe=Scribe(NoRecorder(), clock.wall_ms, lambda _why: None),
+        scribe=Scribe(recorder or NoRecorder(), clock.wall_ms, lambda _why: None),
     )
     detector = Detector(config, "t", {SNDK.coin: D("0.9"), MU.coin: D("0.9")})
     return Bench(executor, wire, clock, detector, safety, Bookkeeper(ledger, status_event))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return make_bench()
 
 
 async def test_one_post_is_one_action_with_one_nonce_and_its_own_id(bench: Bench) -> None:
