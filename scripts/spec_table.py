@@ -2,9 +2,9 @@
 """Which test drives which requirement: scripts/spec_table.py [--write]
 
 Reads `tests/spec_ids.toml` (the ids, and what is missing of each) and the docstrings of all tests, where the part before
-the first colon cites ids: "POST-3, EXE-3: ...". Prints the table with counts and, below it, the ids without a test; with
-`--write` it puts the table into docs/orders.md, without counts, so that one more test does not make it out of date. It
-does not judge whether a test does what it says.
+the first colon cites ids: "POST-3, EXE-3: ...". Prints the tables with counts and, below them, the ids without a test; with
+`--write` it puts them into docs/orders.md and docs/requirements.md, without counts, so that one more test does not make
+them out of date. It does not judge whether a test does what it says.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "orders.md"
+ORDERS, REST = "docs/orders.md", "docs/requirements.md"
+OF_ORDERS = ("KEY", "SIG", "NON", "WS", "META", "MD", "RDY", "DET", "GATE", "BAT", "POST", "EXE", "ORD", "POS", "EXIT")
+"""Families of the order's way; every other one is on the page of the rest."""
 BEGIN, END = "<!-- spec table: begin -->", "<!-- spec table: end -->"
 SHOWN = 3
 FOLDERS = ("app", "tasks", "core", "io", "venue")
@@ -50,11 +52,18 @@ def tests_by_id() -> dict[str, list[str]]:
     return {spec_id: [entry[-1] for entry in sorted(entries)] for spec_id, entries in ranked.items()}
 
 
-def table(*, counts: bool) -> str:
-    """The Markdown table. Where nothing is missing the last cell is empty; without tests it begins with "not yet"."""
+def page_of(spec_id: str) -> str:
+    """The page that has the id in its table."""
+    return ORDERS if spec_id.partition("-")[0] in OF_ORDERS else REST
+
+
+def table(page: str, *, counts: bool) -> str:
+    """The Markdown table of a page. The last cell is empty where nothing is missing, "not yet" begins it without tests."""
     found = tests_by_id()
     lines = ["| id | about | tests | missing |", "|---|---|---|---|"]
     for spec_id, row in spec_ids().items():
+        if page_of(spec_id) != page:
+            continue
         tests = found.get(spec_id, [])
         shown = "<br>".join(f"`{test}`" for test in tests[:SHOWN])
         if counts and len(tests) > SHOWN:
@@ -66,11 +75,12 @@ def table(*, counts: bool) -> str:
 
 def main() -> int:
     """Exit code 1 where an id has neither a test nor a word about what is missing."""
-    if "--write" in sys.argv[1:]:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{table(counts=False)}\n{END}{rest.partition(END)[2]}")
-    else:
-        print(table(counts=True))
+    for page in (ORDERS, REST):
+        if "--write" in sys.argv[1:]:
+            before, _, rest = (ROOT / page).read_text().partition(BEGIN)
+            (ROOT / page).write_text(f"{before}{BEGIN}\n{table(page, counts=False)}\n{END}{rest.partition(END)[2]}")
+        else:
+            print(table(page, counts=True))
     found = tests_by_id()
     bare = {spec_id: row.get("missing") for spec_id, row in spec_ids().items() if spec_id not in found}
     for spec_id, missing in bare.items():

@@ -1,5 +1,5 @@
-"""docs/orders.md: its table of requirements agrees with tests/spec_ids.toml and the docstrings of the tests, its names with
-the code.
+"""The tables of requirements in docs/orders.md and docs/requirements.md agree with tests/spec_ids.toml and the docstrings
+of the tests, the names of docs/orders.md with the code.
 
 A further test of an id does not make the table out of date: it holds no counts.
 """
@@ -23,7 +23,9 @@ SCRIPT = ROOT / "scripts" / "spec_table.py"
 REMEDY = "bring tests/spec_ids.toml up to date and run scripts/spec_table.py --write"
 FAMILIES = {
     "KEY": 5, "SIG": 5, "NON": 3, "WS": 4, "META": 4, "MD": 2, "RDY": 3, "DET": 6, "GATE": 6, "BAT": 7, "POST": 6, "EXE": 4,
-    "ORD": 3, "POS": 3, "EXIT": 5, "RISK": 6,
+    "ORD": 3, "POS": 3, "EXIT": 5,
+    "PRD": 6, "CFG": 8, "TYP": 5, "SAFE": 4, "STOP": 5, "DEAD": 1, "RISK": 6, "END": 4, "STO": 6, "REC": 5, "OPS": 9,
+    "FSM": 3, "SIM": 5, "JRN": 3, "OBS": 3, "RUN": 2,
 }  # fmt: skip
 """How many requirements each section has, numbered from 1."""
 
@@ -42,11 +44,14 @@ def ids() -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, list[str]]:
-    """Cells of the committed table by id: about, tests, missing."""
-    text = (ROOT / "docs" / "orders.md").read_text()
-    table = text.partition("<!-- spec table: begin -->\n")[2].partition("\n<!-- spec table: end -->")[0]
-    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in table.splitlines()[2:]]
-    return {row[0]: row[1:] for row in cells}
+    """Cells of the committed tables by id: about, tests, missing."""
+    found: dict[str, list[str]] = {}
+    for page in ("orders.md", "requirements.md"):
+        text = (ROOT / "docs" / page).read_text()
+        table = text.partition("<!-- spec table: begin -->\n")[2].partition("\n<!-- spec table: end -->")[0]
+        cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in table.splitlines()[2:]]
+        found |= {row[0]: row[1:] for row in cells}
+    return found
 
 
 def test_every_requirement_is_listed(ids: dict[str, dict[str, str]], rows: dict[str, list[str]]) -> None:

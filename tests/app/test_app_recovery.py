@@ -395,3 +395,23 @@ async def test_backfill_only_brings_the_books_up_to_date_and_ends() -> None:
         assert cursor is not None
         assert moved > cursor
         assert len(world.exchange.received) == before
+
+
+async def test_a_protective_stop_is_taken_over_by_the_next_run() -> None:
+    """EXIT-5, REC-1: it went on protecting while nobody ran; the next run knows it, places no second, and withdraws it."""
+    settings = bot_settings({**STOPS, "position.protective_stop_bps": 100})
+    async with open_world(settings, dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: len(world.open_orders()) == 1 and bool(world.events("order_open")))
+        (stop,) = world.open_orders()
+        await again(world, 1)
+        assert [o.cloid for o in world.open_orders()] == [stop.cloid]
+        await world.ready()
+        await trio.sleep(2)
+        assert [o.cloid for o in world.open_orders()] == [stop.cloid]
+        order = world.bot.ledger.find(stop.cloid, None)
+        assert order is not None
+        assert (order.state, order.is_stop) == (OrderState.OPEN, True)
+        await world.until(lambda: not world.positions(), 20)
+        await world.until(lambda: not world.open_orders(), 20)
+        assert not world.events("stray_order")
+        assert (await world.end()).exit_code == 0

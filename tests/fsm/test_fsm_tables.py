@@ -62,7 +62,7 @@ def test_every_pair_agrees_with_the_library(table: AnyTable) -> None:
 
 @every_table
 def test_every_pair_is_a_target_ignored_or_refused_with_a_reason(table: AnyTable) -> None:
-    """FSM-2: the matrix covers every pair, `allows` and `next` agree with it, and each pair has a reason."""
+    """PRD-5, FSM-2: the matrix covers every pair, `allows` and `next` agree with it, and each pair has a reason."""
     pairs = table.matrix()
     assert set(pairs) == {(s, e) for s in table.states for e in table.events}
     for (state, event), target in pairs.items():
