@@ -183,6 +183,8 @@ class DailyBackup:
     def make(self, now_ms: int) -> None:
         """One backup, now; old ones go."""
         try:
+            for unfinished in self.folder.glob(f"backup-*.db{PART}"):
+                unfinished.unlink(missing_ok=True)  # what a process that died left of one
             path, contents = make_backup(self.file, self.folder, now_ms)
             for old in backups_in(self.folder)[self.keep :]:
                 old.unlink(missing_ok=True)

@@ -91,6 +91,7 @@ class Store:
     def close(self) -> None:
         """Lets the store go at once; what waits stays in the spool for the next start."""
         self._spool.close()
+        self.writer.let_go()
         self.repository.close()
         self._lock.release()
 

@@ -166,9 +166,13 @@ class Writer:
                 await self._finish()
         self._scope.cancel()
         self.spool.close()
+        self.let_go()
+        return not self.spool.waiting
+
+    def let_go(self) -> None:
+        """Closes the connection, unless a thread that was given up may still be at work on it."""
         if not self._given_up:
             self.applier.close()
-        return not self.spool.waiting
 
     async def _finish(self) -> None:
         try:

@@ -94,7 +94,10 @@ def test_a_daily_backup_that_fails_is_told_of(file_bench: Bench, tmp_path: Path)
     (tmp_path / "b").write_text("")
     daily.make(START_MS)
     (tmp_path / "b").unlink()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / f"backup-20251231-2359.db{PART}").write_text("half of one, of a process that died")
     daily.make(START_MS)
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["backup-20260101-0000.db"]
     assert [level for level, _ in said] == ["error", "info"]
     assert "no backup was made" in said[0][1]
 

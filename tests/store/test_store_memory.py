@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from attrs import evolve
+from trio.testing import MockClock
 
-from hip3.core.records import Record, StateRecord
+from hip3.core.records import Record, StateRecord, Transition
 from hip3.core.remembered import Remembered, remembered_from
 from hip3.core.risk import DAY_MS
 from hip3.core.scribe import CURSOR_TIME_KEY, NONCE_KEY
+from hip3.simulate.world import open_world
 from hip3.store.memory import remember
+from tests.app.app_builders import FAST, bot_settings, dislocated
 from tests.store.store_builders import ACCOUNT, OTHER, START_MS, Bench, fill, intent, put_all, result, trade
 
 HOUR_MS = 3_600_000
@@ -56,6 +59,28 @@ async def test_the_store_remembers_what_the_records_say(bench: Bench) -> None:
     assert [order.intent.nonce - START_MS for order in found.orders] == [3, 500, 4]  # the oldest first
     assert found.entries_today == 2
     assert told(remember(later.repository, OTHER, now)) == told(Remembered())
+
+
+async def test_what_the_whole_bot_writes_is_remembered_alike(bench: Bench, autojump_clock: MockClock) -> None:
+    """STO-1, REC-1: every record of a run that was killed while it held, on either database: nothing is refused, and what a
+    new run goes on from is what the records say."""
+    async with open_world(bot_settings(), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("fill")))
+        await world.kill()
+        commits, records, now = list(world.recorder.commits), list(world.recorder.records), world.clock.wall_ms()
+    store = bench.open()
+    for commit in commits:
+        put_all(store, *commit)
+    assert await store.drain_and_close(20)
+    later = bench.open("run-2")
+    assert told(remember(later.repository, ACCOUNT, now)) == told(remembered_from(records, now))
+    transitions = [record for record in records if isinstance(record, Transition)]
+    assert [(row.category, row.entity_id, row.to_state) for row in later.repository.audit()] == [
+        (record.category, record.entity_id, record.to_state) for record in transitions
+    ]
+    assert len(transitions) > 10
+    assert later.repository.verify_audit().is_whole
+    assert bench.troubles == []
 
 
 async def test_a_new_day_begins_at_zero(bench: Bench) -> None:
