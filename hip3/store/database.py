@@ -6,6 +6,8 @@ Connections to PostgreSQL have a deadline on everything, so that a server that n
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +133,18 @@ def connect(engine: Engine, place: Place) -> Connection:
         raise StoreUnusable(f"{place.name}: cannot be opened: {cause}; {_remedy(place)}") from e
 
 
+@contextmanager
+def in_words(place: Place) -> Iterator[None]:
+    """What the database refuses becomes StoreUnusable, for whoever opens a store and has nobody who would try again."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as e:
+        raise StoreUnusable(f"{place.name}: {cause_of(e)}; {_remedy(place)}") from e
+
+
 def _remedy(place: Place) -> str:
     if place.file is not None:
-        return "look at the rights and the space of its folder, or set another state folder"
+        return "look at the rights and the space of its folder, and whether another program has it open"
     return "is the server running, and may this user log in (pg_hba.conf, ~/.pgpass)?"
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from attrs import define, field
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from hip3.core.clock import Clock
 from hip3.store import schema
@@ -66,7 +67,7 @@ def rebuild(place: Place, clock: Clock) -> Rebuilt:
         _to_one_file(fresh.file)
         done.kept = put_aside(place, "before-rebuild", clock.wall_ms())
         fresh.file.replace(file)
-    except (OSError, sqlite3.Error) as e:
+    except (OSError, sqlite3.Error, SQLAlchemyError) as e:
         raise StoreUnusable(f"{file}: cannot be rebuilt: {cause_of(e)}; the old files are as they were") from e
     return done
 

@@ -11,7 +11,7 @@ from hip3.core.clock import Clock
 from hip3.core.records import Recorder
 from hip3.store.apply import Applier, note_by_hand
 from hip3.store.backup import Contents, DailyBackup, make_backup, restore
-from hip3.store.database import Place, cause_of, open_engine
+from hip3.store.database import Place, cause_of, in_words, open_engine
 from hip3.store.errors import StoreUnusable
 from hip3.store.lock import StoreLock, take_lock
 from hip3.store.repository import Repository
@@ -115,8 +115,9 @@ def open_store(
     applier = None
     try:
         applier = open_applier(place, clock, config.backups)
-        applier.check_audit_end()
-        spool, recovered = _open_spool(place, applier, run, clock, config.queue_rows)
+        with in_words(place):
+            applier.check_audit_end()
+            spool, recovered = _open_spool(place, applier, run, clock, config.queue_rows)
         daily = None
         if config.backups is not None and place.file is not None:
             daily = DailyBackup(place.file, config.backups, config.backup_keep, on_backup)
@@ -134,7 +135,8 @@ def restore_store(place: Place, backup: Path, clock: Clock) -> tuple[Path | None
     kept, contents = restore(place, backup, clock.wall_ms())
     applier = open_applier(place, clock, None)
     try:
-        note_by_hand(applier, "RESTORED", f"restored from {backup.name}", {"audit_head": contents.head.hash})
+        with in_words(place):
+            note_by_hand(applier, "RESTORED", f"restored from {backup.name}", {"audit_head": contents.head.hash})
     finally:
         applier.close()
     return kept, contents
@@ -151,7 +153,8 @@ def open_applier(place: Place, clock: Clock, backups: Path | None) -> Applier:
         make_file(place.file)
     applier = Applier(place, open_engine(place, writes=True), clock)
     try:
-        bring_up_to_date(applier.connection(), program_versions(), place.name, backup)
+        with in_words(place):
+            bring_up_to_date(applier.connection(), program_versions(), place.name, backup)
     except BaseException:
         applier.close()
         raise

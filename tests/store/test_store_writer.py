@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from hip3.core.records import IncidentRecord, ResultRecord, StateRecord, StorageUnavailable
 from hip3.store.database import place_of_url
-from hip3.store.errors import StoreInUse
+from hip3.store.errors import StoreInUse, StoreUnusable
 from hip3.store.segments import segment_paths
 from hip3.store.store import Store, StoreConfig
 from hip3.store.writer import in_thread
@@ -247,6 +247,19 @@ def open_blocker(bench: Bench) -> partial[None]:
     raw = sqlite3.connect(bench.place.file, isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
     return partial(raw.close)
+
+
+def test_a_database_that_is_locked_at_the_start_is_said(file_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """STO-4: a start has nothing to wait for: one sentence with the place, and the lock of the store is let go."""
+    monkeypatch.setattr("hip3.store.database.BUSY_TIMEOUT_MS", 10)
+    store = file_bench.open()
+    put_all(store, intent(1))
+    kill(store)
+    blocker = open_blocker(file_bench)
+    with pytest.raises(StoreUnusable, match="database is locked; look at"):
+        file_bench.open("run-2")
+    blocker()
+    assert file_bench.open("run-3").recovered == 1
 
 
 async def test_a_locked_database_is_told_of_and_tried_again(
