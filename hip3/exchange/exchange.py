@@ -79,6 +79,8 @@ class Exchange:
         self.log: deque[tuple[int, str]] = deque(maxlen=self.config.log_entries)
         self.received: deque[tuple[int, Envelope]] = deque(maxlen=self.config.log_entries)
         """Actions that reached the wire, with the ms of the run at which they were read; refused and lost ones too."""
+        self.over_weight = 0
+        """Requests refused with 429 because the minute's REST weight was spent."""
         self._events: Iterator[TimedEvent] = iter(source.events())
         self._peeked: TimedEvent | None = next(self._events, None)
         self._reactions: list[tuple[int, int, TimedEvent]] = []

@@ -59,6 +59,7 @@ class Routes:
         try:
             value = parse_json(body)
             if not self._window.take(_weight(path, value), self._exchange.elapsed_ms()):
+                self._exchange.over_weight += 1
                 return Reply(429, "null")
             return await _answer_of(start, value)
         except JsonError:

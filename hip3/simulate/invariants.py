@@ -191,8 +191,8 @@ class Watch:
             self._live_until_ms = self.clock.wall_ms()
 
     def _note_trouble(self, bot: Bot, trader: Trader) -> None:
-        """Strikes, and links that are down, with what they hold up."""
-        struck = self.exchange.faults.strikes
+        """Strikes, requests refused for their weight, and links that are down, with what they hold up."""
+        struck = self.exchange.faults.strikes + self.exchange.over_weight
         if struck != self._struck or not trader.account_link.is_up or not bot.market_link.is_up:
             self._trouble_ms = self.clock.wall_ms()
         self._struck = struck

@@ -12,9 +12,10 @@ import trio.testing
 from hip3.cli.replay_run import ReplayOptions
 from hip3.core.journal import Note
 from hip3.core.records import IntentRecord, MemoryRecorder, StateRecord, Transition
+from hip3.exchange.faults import Delay, Disconnect, Drop, FaultAction, Point
 from hip3.io.clock import TrioClock
 from hip3.simulate.kept import Kept
-from hip3.simulate.plan import Plan, make_plan
+from hip3.simulate.plan import Plan, Strike, make_plan
 from hip3.simulate.trial import Trial, run_trial
 from hip3.simulate.world import START_MS
 
@@ -79,8 +80,18 @@ def test_simulate_kept_recorder_tells_and_may_forget() -> None:
     assert (seen, recorder.records) == ([2], [])
 
 
-def tried(shared_data: Path, plan: Plan) -> Trial:
-    source, settings = attrs.evolve(WLFI, path=shared_data / "recordings" / WLFI.path).open()
+BTC = ReplayOptions(
+    Path("btc_bbo_mark_2h_20260510.jsonl.gz"), "mark", Decimal("0.1"), time_stop_ms=2000, start_s=120, limit_s=120
+)
+
+
+def each(point: Point, subject: str, action: FaultAction, step: int = 1, first: int = 0) -> tuple[Strike, ...]:
+    """Every `step`-th of its kind, from the `first` on."""
+    return tuple(Strike(point, subject, nth, action) for nth in range(first, 60, step))
+
+
+def tried(shared_data: Path, plan: Plan, options: ReplayOptions = WLFI) -> Trial:
+    source, settings = attrs.evolve(options, path=shared_data / "recordings" / options.path).open()
     return run_trial(settings, source, plan)
 
 
@@ -101,6 +112,36 @@ def test_simulate_kept_kills_among_faults(shared_data: Path) -> None:
     trial = tried(shared_data, plan)
     assert (trial.broken, trial.exit_code) == ((), 0)
     assert trial.kills > 0
+
+
+@pytest.mark.parametrize(
+    "strikes",
+    [
+        [("post", Drop()), ("orderUpdates", Drop()), ("userFills", Drop(), 1, 1)],
+        [("userFills", Disconnect(), 3, 2)],
+        [("post", Disconnect(), 2)],
+        [("userFills", Delay(25_000), 2, 1)],
+    ],
+    ids=["nothing is told", "cut at each third fill", "cut at each second answer", "every second fill 25 s late"],
+)
+def test_simulate_kept_hard_plans(shared_data: Path, strikes: list[tuple[str, FaultAction]]) -> None:
+    """SIM-4, DESIGN 9: answers, updates and fills lost one and all, or the link with them: trades go on, the end is flat."""
+    plan = Plan(1000, 0.0, ends_trading=False, strikes=tuple(s for given in strikes for s in each(Point.FRAME, *given)))
+    trial = tried(shared_data, plan)
+    assert (trial.broken, trial.exit_code) == ((), 0)
+    assert trial.trades >= 5
+
+
+def test_simulate_kept_starts_that_use_up_the_weight_of_a_minute(shared_data: Path) -> None:
+    """DESIGN 9.8, LESSONS 38: five starts in half a minute leave the flatten no weight to ask with: it waits, says what is
+    left meanwhile, and is flat when the venue answers again."""
+    kills = (3_000, 9_000, 17_000, 26_000)
+    cuts = each(Point.FRAME, "userFills", Disconnect(), 3, 2)
+    trial = tried(shared_data, Plan(1003, 0.0, ends_trading=True, strikes=cuts, kills_ms=kills), BTC)
+    assert trial.watch.exchange.over_weight > 0
+    assert (trial.broken, trial.exit_code, trial.kills) == ((), 0, 4)
+    flat = [note.fields["flat"] for note in trial.watch.notes if note.event == "halt_flatten"]
+    assert (flat[0], flat[-1]) == (False, True)
 
 
 def test_simulate_kept_plans_kill_every_third_seed() -> None:
