@@ -19,6 +19,7 @@ from hip3.core.filters import Filter
 from hip3.core.gates import Refusal
 from hip3.core.quality import QualityGate
 from hip3.fsm.safety import SafetyMode
+from hip3.ops.findings import PoststartCheck, PreflightCheck
 from hip3.settings.fields import KIND
 from hip3.settings.schema import KEY_SOURCES, Market, Settings
 from hip3.settings.structure import section_class
@@ -85,8 +86,10 @@ REQUIRED: dict[str, Callable[[], set[str]]] = {
     "exits": lambda: {e.value for e in ExitReason},
     "filters": filter_reasons,
     "options": option_keys,
+    "preflight": lambda: {c.value for c in PreflightCheck},
+    "poststart": lambda: {c.value for c in PoststartCheck},
 }
-FROM_FRAME_TO_WIRE = {"gates", "modes", "causes", "exits"}
+FROM_FRAME_TO_WIRE = {"gates", "modes", "causes", "exits", "poststart"}
 
 
 def addresses_of(section: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 import hip3
 from hip3.cli import (
+    checks_cmd,
     config_cmd,
     doctor_cmd,
     exchange_cmd,
@@ -56,6 +57,9 @@ def make_app() -> App:
     app.command(run_cmd.run, name="run")
     app.command(status_cmd.status, name="status")
     app.command(doctor_cmd.doctor, name="doctor")
+    app.command(checks_cmd.preflight, name="preflight")
+    app.command(checks_cmd.poststart, name="poststart")
+    app.command(checks_cmd.validate_run, name="validate-run")
     app.command(flatten_cmd.flatten, name="flatten")
     app.command(watchdog_cmd.watchdog, name="watchdog")
     app.command(explain_cmd.explain, name="explain")
