@@ -301,6 +301,8 @@ class App:
             exits=exit_config(bot.settings),
             clock=bot.io.clock,
             progress=self._say,
+            on_closes=bot.scribe.closes,
+            on_outcome=bot.scribe.closed,
         )
 
     def _target(self) -> FlattenTarget:

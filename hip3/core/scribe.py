@@ -8,7 +8,7 @@ storage is told once to `on_trouble` and never raises here, because what reduces
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 
@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 from hip3.core.detector import Signal
 from hip3.core.events import Fill
 from hip3.core.ledger import TrackedOrder
-from hip3.core.orders import OrderIntent
+from hip3.core.orders import OrderIntent, OrderOutcome, OutcomeKind
 from hip3.core.outlook import signal_fields
 from hip3.core.posts import Post
 from hip3.core.records import (
@@ -35,6 +35,7 @@ from hip3.core.records import (
     Transition,
 )
 from hip3.core.trades import MarketPosition, Trade
+from hip3.core.units import ZERO
 from hip3.fsm.order import OrderEvent, OrderState
 from hip3.fsm.position import PositionEvent, PositionState
 from hip3.fsm.post import PostEvent, PostState
@@ -51,6 +52,13 @@ UNTOLD = 512
 
 Trail = Callable[[], dict[str, object]]
 _Late = Callable[[], Record]
+_ENDS = {
+    OutcomeKind.CONFIRMED: OrderState.FILLED,
+    OutcomeKind.REFUSED: OrderState.REJECTED,
+    OutcomeKind.NOT_SENT: OrderState.EXPIRED,
+    OutcomeKind.IN_DOUBT: OrderState.UNKNOWN,
+}
+"""How an order that is done at once has ended, whole; a part of it filled is CANCELED, its rest being gone."""
 
 
 @define
@@ -75,6 +83,38 @@ class Scribe:
 
     def intents(self, orders: Iterable[OrderIntent], nonce: int, sent_ms: int) -> bool:
         """Makes the orders of one action survive the process, before its bytes leave; False where that failed."""
+        self._put_intents(orders, nonce, sent_ms)
+        return self._commit()
+
+    def closes(self, orders: Sequence[OrderIntent], nonce: int) -> None:
+        """The same for closing orders of a flatten, which no ledger follows: the venue's list of positions says what they
+        did. So they are on record as settled, and unknown until `closed`; the next start has nothing to ask about them."""
+        now = self.wall_ms()
+        self._put_intents(orders, nonce, now)
+        for o in orders:
+            self.recorder.put(ResultRecord(o.cloid.value, OrderState.UNKNOWN.name, now, True, error="flatten: sent"))
+        self._commit()
+
+    def closed(self, order: OrderIntent, outcome: OrderOutcome) -> None:
+        """What the venue answered about one of `closes`."""
+        filled = outcome.filled_sz or ZERO
+        is_partial = outcome.kind is OutcomeKind.CONFIRMED and filled < order.sz
+        state = OrderState.CANCELED if is_partial else _ENDS[outcome.kind]
+        row = ResultRecord(
+            order.cloid.value,
+            state.name,
+            self.wall_ms(),
+            True,
+            outcome.oid,
+            filled,
+            filled,
+            outcome.avg_px,
+            outcome.error,
+        )
+        self._later.append(lambda: row)
+        self.commit()
+
+    def _put_intents(self, orders: Iterable[OrderIntent], nonce: int, sent_ms: int) -> None:
         for o in orders:
             self.recorder.put(
                 IntentRecord(
@@ -96,7 +136,6 @@ class Scribe:
                     o.reference_px,
                 )
             )
-        return self._commit()
 
     def nonce(self, nonce: int) -> None:
         """The last nonce issued; the next run goes on above it (NON-1)."""

@@ -24,7 +24,7 @@ from hip3.core.clock import Clock
 from hip3.core.events import OrderUpdate, Position
 from hip3.core.exits import ExitConfig, closing_price
 from hip3.core.ids import CloidFactory, MarketSpec, OrderSide, TimeInForce
-from hip3.core.orders import CancelIntent, OrderIntent, OutcomeKind
+from hip3.core.orders import CancelIntent, OrderIntent, OrderOutcome, OutcomeKind
 from hip3.io.certificate import FlatCertificate, Sent
 from hip3.io.rest import QueryFailed, Venue
 from hip3.io.survey import Survey, is_protection, order_text
@@ -51,6 +51,14 @@ MOST_PROBLEMS = 200
 
 Progress = Callable[[str, str], None]
 """Told what is being done: a word (`cancel`, `close`, `verify`, `wait`, `retry`) and a sentence."""
+
+
+def _not_kept(_orders: Sequence[OrderIntent], _nonce: int) -> None:
+    """There is no store."""
+
+
+def _not_told(_order: OrderIntent, _outcome: OrderOutcome) -> None:
+    """There is no store."""
 
 
 @frozen
@@ -107,6 +115,10 @@ class Flattener:
     exits: ExitConfig
     clock: Clock
     progress: Progress
+    on_closes: Callable[[Sequence[OrderIntent], int], None] = _not_kept
+    """Told of closing orders and their nonce before their bytes leave (STO-4). Must not raise: a close is never held up."""
+    on_outcome: Callable[[OrderIntent, OrderOutcome], None] = _not_told
+    """Told what the venue answered about one of them."""
     _sent: list[Sent] = field(factory=list, init=False)
     _cancelled: list[str] = field(factory=list, init=False)
     _closed: list[str] = field(factory=list, init=False)
@@ -317,10 +329,11 @@ class Flattener:
 
     async def _close(self, intents: Sequence[OrderIntent]) -> None:
         what = f"close of {', '.join(intent.coin for intent in intents)}"
-        payload = await self._act(actions.order_action(intents), "order", what)
+        payload = await self._act(actions.order_action(intents), "order", what, intents)
         if payload is None:
             return
         for intent, outcome in zip(intents, read_order_outcomes(payload, len(intents)), strict=True):
+            self.on_outcome(intent, outcome)
             far = outcome.error is not None and classify_error(outcome.error) is RefusalReason.PRICE_BAND
             (self._too_far.add if far else self._too_far.discard)(intent.coin)
             if outcome.filled_sz is not None:
@@ -336,13 +349,18 @@ class Flattener:
         self._held_ms = max(self._held_ms, wait_ms)
         return wait_ms > 0
 
-    async def _act(self, action: dict[str, object], kind: str, what: str) -> object | None:
+    async def _act(
+        self, action: dict[str, object], kind: str, what: str, closes: Sequence[OrderIntent] = ()
+    ) -> object | None:
         """The answer to an action; None where there was none, or where it has to wait for its slot."""
         assert self.signer is not None, "only `look` works without a signer"
         if self._must_wait(kind):
             return None
+        nonce = self.nonces.next()
+        if closes:
+            self.on_closes(closes, nonce)
         try:
-            payload = await self.rest.exchange(self.signer.sign(action, self.nonces.next()))
+            payload = await self.rest.exchange(self.signer.sign(action, nonce))
         except QueryFailed as e:
             self._problem(f"{what}: {e}")
             self._sent.append(Sent(what, self.clock.wall_ms(), "no answer"))

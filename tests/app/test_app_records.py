@@ -181,3 +181,33 @@ async def test_what_waited_for_the_storage_is_kept_when_it_is_back() -> None:
             for before, after in itertools.pairwise(chain):
                 assert before.to_state == after.from_state, (category, entity)
         assert len([r for r in recorder.records if isinstance(r, FillRecord)]) == len(world.fills())
+
+
+async def test_a_close_of_the_way_out_is_on_record_before_it_is_sent_and_is_never_doubted() -> None:
+    """STO-4, DESIGN 9.7: killed with the flatten's close on its way: its intent is there; the next start asks nothing."""
+    async with open_world(bot_settings(), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("fill")))
+        world.stop.request("Ctrl+C")
+        await world.until(lambda: len(closes(world)) == 1, 10)
+        await world.kill()
+        ((_, close),) = closes(world)
+        recorded = {i.cloid: i for i in of(world, IntentRecord) if isinstance(i, IntentRecord)}
+        assert recorded[close["c"]].nonce == world.exchange.received[-1][1].nonce
+        assert recorded[close["c"]].reduce_only
+        world.restart()
+        await world.ready()
+        assert not world.positions()
+        assert not world.bot.ledger.is_exposed
+        assert world.events("doubt_answered") == []
+        assert (await world.end()).exit_code == 0
+        assert len(closes(world)) == 1
+
+
+async def test_what_became_of_a_close_of_the_way_out_is_on_record() -> None:
+    """STO-2, STO-4: the venue's answer to each closing order of the flatten is its last result."""
+    async with open_world(bot_settings(), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("fill")))
+        assert (await world.end()).exit_code == 0
+        ((_, close),) = closes(world)
+        states = [r.state for r in world.recorder.records if isinstance(r, ResultRecord) and r.cloid == close["c"]]
+        assert states == ["UNKNOWN", "FILLED"]
