@@ -24,7 +24,7 @@ from hip3.core.events import Position
 from hip3.core.gates import Caps
 from hip3.core.ids import is_our_cloid
 from hip3.core.journal import Journal, Note
-from hip3.core.ledger import Ledger, TrackedOrder
+from hip3.core.ledger import TrackedOrder
 from hip3.core.units import ZERO
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.requests import Envelope, Noop, OrderRequest, PlaceOrders
@@ -130,7 +130,7 @@ class Watch:
             return
         self._listen()
         self._note_trouble(self.bot, self.bot.trader)
-        self._wire(self.bot.ledger)
+        self._wire()
         self._exposure()
         self._identity(self.bot)
         if not len(self.bot.trader.position.facts):  # else the books are about to change
@@ -199,7 +199,7 @@ class Watch:
 
     # ---- 2, 3, 5, 7: the wire
 
-    def _wire(self, ledger: Ledger) -> None:
+    def _wire(self) -> None:
         for arrived_ms, envelope in self._new_envelopes():
             # A noop with the nonce of an order in doubt is to use it up (POST-4); everything else has its own.
             if envelope.nonce <= self._last_nonce and not isinstance(envelope.action, Noop):
@@ -207,7 +207,7 @@ class Watch:
             self._last_nonce = max(self._last_nonce, envelope.nonce)
             for order in orders_of(envelope):
                 if is_our_cloid(order.cloid):
-                    self._order(order, str(order.cloid), envelope.nonce, arrived_ms, ledger)
+                    self._order(order, str(order.cloid), envelope.nonce, arrived_ms)
 
     def _new_envelopes(self) -> Sequence[tuple[int, Envelope]]:
         """What was received since the last look, with the venue's time, oldest first."""
@@ -221,10 +221,8 @@ class Watch:
             self._last_seen = new[0][1]
         return new[::-1]
 
-    def _order(self, order: OrderRequest, cloid: str, nonce: int, arrived_ms: int, ledger: Ledger) -> None:
-        # The flatten's closing orders are in no book: the certificate lists them (END-4), and no later step asks for them.
-        is_booked = not order.reduce_only or ledger.find(cloid, None) is not None
-        if is_booked and not self.kept.is_before(cloid, nonce, arrived_ms):
+    def _order(self, order: OrderRequest, cloid: str, nonce: int, arrived_ms: int) -> None:
+        if not self.kept.is_before(cloid, nonce, arrived_ms):
             self._say(7, f"order {cloid} with nonce {nonce} reached the venue before its intent was durable")
         if not order.reduce_only:
             self._entry(cloid, arrived_ms)

@@ -191,7 +191,7 @@ async def test_a_close_of_the_way_out_is_on_record_before_it_is_sent_and_is_neve
         await world.until(lambda: len(closes(world)) == 1, 10)
         await world.kill()
         ((_, close),) = closes(world)
-        recorded = {i.cloid: i for i in of(world, IntentRecord) if isinstance(i, IntentRecord)}
+        recorded = {i.cloid: i for i in of(world, IntentRecord)}
         assert recorded[close["c"]].nonce == world.exchange.received[-1][1].nonce
         assert recorded[close["c"]].reduce_only
         world.restart()
