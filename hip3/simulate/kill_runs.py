@@ -20,6 +20,8 @@ from attrs import define, field
 
 from hip3.cli.main import main as command
 
+CLOSE_S = 5.0
+"""Far more than the system needs to end a process."""
 ARGUMENTS = ("run", "--config", "bot.toml", "--plain", "--debug")
 
 
@@ -73,7 +75,15 @@ class Runs:
         finally:
             if self.present is not None:
                 self.present.send_signal(signal.SIGKILL)
-            self._process.kill()
+            await self._close(self._process)
+
+    async def _close(self, process: trio.Process) -> None:
+        process.kill()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+            await process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    await stream.aclose()
 
     def _heard(self, line: str) -> None:
         word, _, number = line.partition(" ")
