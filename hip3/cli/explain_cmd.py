@@ -1,4 +1,4 @@
-"""`hip3 explain`: why a signal was traded or not, and what became of it, from the journal of its run (OPS-7)."""
+"""`hip3 explain`: why a signal was traded or not, and what became of it, from store and journal of its run (OPS-7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hip3.cli.config_cmd import Json
+from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.words import (
     EXIT_WORDS,
     bps_text,
@@ -26,7 +26,11 @@ from hip3.cli.words import (
 from hip3.core import units
 from hip3.core.journal import Note
 from hip3.ops.journal_file import journals, state_dir
+from hip3.ops.stores import OpenStore, known_sources, reading
 from hip3.ops.story import Entry, Story, UnknownSignal, find_story, last_signal, wall_ms
+from hip3.ops.story_store import find_stored, last_stored, with_journal
+from hip3.settings import ConfigError
+from hip3.store.errors import StoreError
 
 EXIT_OK, EXIT_CONFIGURATION = 0, 2
 _NUMBERS = ("_bps", "_usd", "px", "sz", "szi", "fee", "filled")
@@ -38,12 +42,14 @@ def explain(
     *,
     last: Annotated[bool, Parameter(negative="", help="The newest signal, in place of an id.")] = False,
     coin: Annotated[str | None, Parameter(help="With --last: the newest of this market.")] = None,
-    journal: Annotated[Path | None, Parameter(help="Journal to read; else the kept ones, newest first.")] = None,
+    journal: Annotated[Path | None, Parameter(help="Journal to read in place of the store.")] = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> int:
     """Explain a signal: the verdict of every filter and gate with its inputs and their ages, and what became of it.
 
-    Exit code 0; 2 for a signal that no journal knows, or a journal that cannot be read.
+    The store tells it, of any run; a journal that is kept still adds what it alone knows. --config names another store.
+    Exit code 0; 2 for a signal that neither knows, or for a file that cannot be read.
 
     Example: hip3 explain --last --coin xyz:SNDK
     """
@@ -53,14 +59,43 @@ def explain(
         return _failed("--coin goes with --last; a signal's id says its market", as_json=as_json)
     state = state_dir(os.environ)
     try:
-        kept = [journal] if journal is not None else journals(state)
-        story = find_story(kept, last_signal(kept, coin) if signal_id is None else signal_id)
+        sources = [] if journal is not None else known_sources(state, config, os.environ)
+        with reading(sources) as stores:
+            story = _find(stores, [journal] if journal is not None else journals(state), signal_id, coin)
+            behind = sum(store.behind or 0 for store in stores if store.name == story.store)
+    except ConfigError as e:
+        print_config_error(e, as_json=as_json)
+        return EXIT_CONFIGURATION
+    except StoreError as e:
+        return _failed(f"{e}. --journal reads a journal in its place", as_json=as_json)
     except UnknownSignal as e:
         return _failed(f"{e}. Looked in {journal or state}; another file is named by --journal", as_json=as_json)
     except OSError as e:
         return _failed(f"journal {e.filename or journal}: {e.strerror or e}", as_json=as_json)
-    print(json.dumps(story_object(story), sort_keys=True) if as_json else "\n".join(map(printable, story_lines(story))))
+    if as_json:
+        print(json.dumps(story_object(story) | {"commits_in_spool": behind}, sort_keys=True))
+        return EXIT_OK
+    lines = story_lines(story)
+    if behind:
+        lines.append(f"{behind} commits of the bot are not in the store yet: what they say is missing above")
+    print("\n".join(map(printable, lines)))
     return EXIT_OK
+
+
+def _find(stores: Sequence[OpenStore], kept: Sequence[Path], signal_id: str | None, coin: str | None) -> Story:
+    """The story of a signal, or of the newest. Raises UnknownSignal, OSError and the errors of the store."""
+    wanted = signal_id or last_stored(stores, coin) or last_signal(kept, coin)
+    stored = find_stored(stores, wanted)
+    try:
+        told = find_story(kept, wanted)
+    except UnknownSignal:
+        if stored is None:
+            raise
+        told = None
+    if stored is None:
+        assert told is not None
+        return told
+    return with_journal(stored, told)
 
 
 def _failed(message: str, *, as_json: bool) -> int:
@@ -78,7 +113,8 @@ def story_object(story: Story) -> dict[str, object]:
     word, words = outcome(story)
     trail = story.trail or {}
     return {
-        "journal": str(story.journal),
+        "store": story.store,
+        "journal": None if story.journal is None else str(story.journal),
         "run": {str(e["event"]): {k: v for k, v in e.items() if k not in ("event", "level")} for e in story.head},
         "signal": story.signal,
         "filters": trail.get("filters", []),
@@ -101,7 +137,7 @@ def outcome(story: Story) -> tuple[str, str]:
         money = f", {usd_text(pnl, sign=True)} USD after fees" if isinstance(pnl, Decimal) else ""
         return "closed", f"traded and closed ({EXIT_WORDS.get(reason, reason)}){money}"
     if story.first("fill") is not None:
-        return "open", "traded; its position is still open where the journal ends"
+        return "open", "traded; its position is still open where the record ends"
     released = story.first("mark_released")
     if released is not None:
         return "released", f"its order was taken back before it was sent: {released.get('reason')}"
@@ -116,12 +152,12 @@ def outcome(story: Story) -> tuple[str, str]:
         verdict = str(judged.get("verdict"))
         if not verdict.startswith("Queued"):
             return "refused", f"not traded: {verdict_words(verdict, str(judged.get('detail', '')))}"
-        return "sent", "accepted; what became of its order is not in the journal yet"
+        return "sent", "accepted; what became of its order is not on record yet"
     if by is not None:
         return "replaced", f"not traded: signal {by.get('by')} took its place before the gates were asked"
     if any(e.get("mode") == "observation" for e in story.head):
         return "observed", "not traded: mode = observation asks no gate"
-    return "unknown", "the journal ends before the gates were asked"
+    return "unknown", "the record ends before the gates were asked"
 
 
 def note_of(entry: Entry) -> Note:
@@ -154,7 +190,7 @@ def story_lines(story: Story) -> list[str]:
         f"outcome  {outcome(story)[1]}",
     ]
     if story.trail is None:
-        lines.append("gates    not in the journal: it ends before they were asked")
+        lines.append("gates    not on record: it ends before what each of them said was written")
     else:
         after = story.trail.get("judged_after_ms")
         lines += ["filters:", *_steps(story.trail.get("filters"))]
@@ -173,7 +209,9 @@ def story_lines(story: Story) -> list[str]:
 def _run_text(story: Story) -> str:
     said = {str(e["event"]): e for e in story.head}
     run = said.get("run_started", {}).get("run", "?")
-    return f"run {run}, config {said.get('config_loaded', {}).get('hash', '?')}, journal {story.journal}"
+    places = [f"store {story.store}"] if story.store is not None else []
+    places += [f"journal {story.journal}"] if story.journal is not None else []
+    return f"run {run}, config {said.get('config_loaded', {}).get('hash', '?')}, {', '.join(places)}"
 
 
 def _event(entry: Entry, start_ms: int) -> str:

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,13 +17,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hip3.cli.config_cmd import Json
+from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.words import printable
 from hip3.core.checkpoints import Decision, Judgement
 from hip3.core.report import Report, ReportInput, make_report
 from hip3.ops.journal_file import journals, state_dir
 from hip3.ops.report_object import report_object
 from hip3.ops.report_source import NothingToReport, Selection, read_journals
+from hip3.ops.report_store import read_stores
 from hip3.ops.report_view import (
     TRADE_COLUMNS_NARROW,
     Sheet,
@@ -39,6 +39,8 @@ from hip3.ops.report_view import (
     rates_sheet,
     trades_sheet,
 )
+from hip3.ops.stores import known_sources, source_at
+from hip3.settings import ConfigError
 from hip3.store.errors import StoreError
 
 EXIT_OK, EXIT_CONFIGURATION, EXIT_NOTHING = 0, 2, 3
@@ -69,11 +71,14 @@ def report(
     ] = None,
     run: Annotated[str | None, Parameter(help="Only this run, by its id.")] = None,
     account: Annotated[str | None, Parameter(help="Only this account, by its address.")] = None,
-    journal: Annotated[Path | None, Parameter(help="Journal to read; else the kept ones.")] = None,
-    store: Annotated[str | None, Parameter(help="Store to read in place of journals: its file, or postgresql://...")] = None,
+    journal: Annotated[Path | None, Parameter(help="Journal to read in place of the store.")] = None,
+    store: Annotated[str | None, Parameter(help="Store to read: its file, or postgresql://...; else the kept one.")] = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> int:
-    """Print the Go/No-Go verdict with numbers and confidence intervals, from the trades on record.
+    """Print the Go/No-Go verdict with numbers and confidence intervals, from the trades in the store.
+
+    Where there is no store yet, from the journals kept. --config reads the store of that configuration.
 
     Exit code 0: a report was printed, whatever its verdict; 2: an argument or a file is wrong; 3: nothing to report yet.
 
@@ -84,9 +89,14 @@ def report(
         return _failed(EXIT_CONFIGURATION, "--journal and --store exclude each other", as_json=as_json)
     try:
         selection = Selection(run, account, None if since is None else since_ms(since, round(time.time() * 1000)))
-        made = _make(_read(store, [journal] if journal is not None else journals(state), selection))
+        sources = [] if journal else [source_at(store)] if store else known_sources(state, config, os.environ)
+        paths = [journal] if journal is not None else journals(state)
+        made = _make(read_stores(sources, selection) if sources else read_journals(paths, selection))
         if html is not None:
             _write_page(html, made)
+    except ConfigError as e:
+        print_config_error(e, as_json=as_json)
+        return EXIT_CONFIGURATION
     except NothingToReport as e:
         return _failed(EXIT_NOTHING, f"nothing to report: {e}. Looked in {store or journal or state}", as_json=as_json)
     except (ValueError, StoreError) as e:
@@ -98,15 +108,6 @@ def report(
     else:
         print_report(made, html)
     return EXIT_OK
-
-
-def _read(store: str | None, paths: Sequence[Path], selection: Selection) -> ReportInput:
-    """The records of the store where one is named, else of the journals."""
-    if store is None:
-        return read_journals(paths, selection)
-    from hip3.ops.report_store import read_store_at  # noqa: PLC0415 - SQLAlchemy costs half a second at start
-
-    return read_store_at(store, selection)
 
 
 def _make(given: ReportInput) -> Report:

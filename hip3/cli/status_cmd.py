@@ -1,4 +1,4 @@
-"""`hip3 status`: asks the running bot how it is, over its local socket. Reads, and can change nothing."""
+"""`hip3 status`: asks the running bot how it is; where none runs, the store says what the last one left. Reads only."""
 
 from __future__ import annotations
 
@@ -7,37 +7,67 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-from hip3.cli.config_cmd import Json
+from hip3.cli.config_cmd import Config, Json, print_config_error
+from hip3.cli.stored_lines import stored_lines
 from hip3.cli.words import age_text, bps_text, printable, px_text, sentence, usd_text, verdict_words
 from hip3.core import units
 from hip3.core.journal import Note
+from hip3.io.clock import SystemClock
 from hip3.ops.journal_file import state_dir
 from hip3.ops.local_socket import NoAnswer
 from hip3.ops.status_server import ask
+from hip3.ops.stored_status import stored_view
+from hip3.ops.stores import known_sources, reading
+from hip3.settings import ConfigError
+from hip3.store.errors import StoreError
 
-EXIT_OK, EXIT_NO_BOT, EXIT_NO_ANSWER = 0, 3, 5
+EXIT_OK, EXIT_CONFIGURATION, EXIT_NO_BOT, EXIT_NO_ANSWER = 0, 2, 3, 5
 WITHIN_S = 5.0
 EVENTS = 10
 UNKNOWN = "?"
 
 
-def status(*, as_json: Json = False) -> int:
+def status(*, config: Config = None, as_json: Json = False) -> int:
     """Show how the running bot is: mode and causes, READY, markets, positions, orders, last events, each with its age.
 
-    Exit code 0: a bot answered; 3: no bot is running; 5: one is, but did not answer.
+    With no bot running: what the store says of the last run and of the next start. --config names another store.
+    Exit code 0: a bot answered; 3: no bot is running; 5: one is, but did not answer; 2: configuration.
 
     Example: hip3 status --json
     """
     try:
         answer = ask(state_dir(os.environ), WITHIN_S)
     except NoAnswer as e:
-        return _failed(str(e), EXIT_NO_ANSWER if e.running else EXIT_NO_BOT, as_json=as_json)
+        return _failed(str(e), EXIT_NO_ANSWER, as_json=as_json) if e.running else _no_bot(str(e), config, as_json=as_json)
     if "error" in answer:
         return _failed(str(answer["error"]), EXIT_NO_ANSWER, as_json=as_json)
     print(json.dumps(answer, sort_keys=True) if as_json else "\n".join(map(printable, status_lines(answer))))
     return EXIT_OK
+
+
+def _no_bot(message: str, config: Path | None, *, as_json: bool) -> int:
+    """No bot is the answer; what the store says is beside it, with ages."""
+    stored, trouble = None, None
+    try:
+        with reading(known_sources(state_dir(os.environ), config, os.environ)) as stores:
+            stored = stored_view(stores, SystemClock().wall_ms())
+    except ConfigError as e:
+        print_config_error(e, as_json=as_json)
+        return EXIT_CONFIGURATION
+    except StoreError as e:
+        trouble = str(e)
+    if as_json:
+        said = {"exit_code": EXIT_NO_BOT, "error": message, "stored": stored, "store_error": trouble}
+        print(json.dumps(said, sort_keys=True))
+    print(f"hip3 status: {message}", file=sys.stderr)
+    if trouble is not None:
+        print(printable(f"hip3 status: the store cannot be read: {trouble}"), file=sys.stderr)
+    if stored is not None and not as_json:
+        print("\n".join(map(printable, stored_lines(stored))))
+    return EXIT_NO_BOT
 
 
 def _failed(message: str, code: int, *, as_json: bool) -> int:

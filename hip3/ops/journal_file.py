@@ -80,7 +80,7 @@ class LogFile:
                 self._put({"level": "error", "event": "log_gap", "lost": self._gap})
                 self._gap = 0
             for note in notes:
-                self._put(_entry(note))
+                self._put(entry_of(note))
                 written += 1
         except OSError as e:
             self._gap += len(notes) - written
@@ -115,7 +115,8 @@ class LogFile:
         self._put({"level": "info", "event": "journal_turned", "earlier": earlier.name, "dropped_older": dropped})
 
 
-def _entry(note: Note) -> dict[str, object]:
+def entry_of(note: Note) -> dict[str, object]:
+    """A note as a line holds it: time, level and event, then its fields."""
     entry: dict[str, object] = {"time": iso_text(note.wall_ms), "level": note.level, "event": note.event}
     for name, value in note.fields.items():
         entry[name if name not in entry else f"{name}_"] = value

@@ -1,104 +1,139 @@
-"""The records of a store for `hip3 report`: all that was kept of an account, while a bot writes or when none does.
+"""The records of a store for `hip3 report`: all that was kept, while a bot writes or when none does.
 
-The store knows accounts and runs, not the network: each network has a store of its own.
+Outside paper accounts are never mixed. Paper makes an account for each run, so there all of a store belongs together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import TypeVar
+
+from attrs import frozen
 
 from hip3.core.records import Transition
 from hip3.core.report import ReportInput
 from hip3.fsm.position import PositionState
-from hip3.ops.report_source import NothingToReport, Selection
-from hip3.settings.schema import Executor, PositionKeys
+from hip3.ops import run_facts
+from hip3.ops.report_source import PAPER_NOTE, NothingToReport, Selection
+from hip3.ops.run_facts import RunFacts
+from hip3.ops.stores import OpenStore, Source, reading
 from hip3.simulate.invariants import late_ms
-from hip3.store.database import Place, place_of_file, place_of_url
 from hip3.store.repository import FOREVER_MS, Repository, RunRow
+from hip3.venue.hyperliquid.endpoints import Network
 
+T = TypeVar("T")
 BEFORE_MS = 3_600_000
 """How much earlier than a trade's end its orders are looked for; a time stop ends a position long before."""
 
 
-def place_of(text: str) -> Place:
-    """The store at a path, or at a `postgresql://` URL. Raises StoreUnusable for another kind of URL."""
-    return place_of_url(text, Path()) if "://" in text else place_of_file(Path(text))
+@frozen
+class _Span:
+    """Rows of one account from `low` to before `high`, Unix ms; its orders from `before` on."""
+
+    account: str
+    low: int
+    high: int
+    before: int
 
 
-def read_store_at(text: str, selection: Selection) -> ReportInput:
-    """The records of the store at a path or URL. Raises NothingToReport and the errors of the store."""
-    place = place_of(text)
-    repository = Repository(place)
-    try:
-        return read_store(repository, place.name, selection, behind=repository.behind() if place.file is not None else 0)
-    finally:
-        repository.close()
+def read_stores(sources: Sequence[Source], selection: Selection) -> ReportInput:
+    """The records of the store that ran last, or of the one that has the run or account asked for.
 
-
-def read_store(reader: Repository, name: str, selection: Selection, *, behind: int = 0) -> ReportInput:
-    """The records of one account, by default of the one that ran last. `behind`: groups that the store does not have yet.
-
-    Raises NothingToReport where the store has no such account or run.
+    Raises NothingToReport where none has, and the errors of the store.
     """
-    runs = sorted((r for a in reader.accounts() for r in reader.runs(a)), key=lambda r: (r.started_ms, r.run_id))
+    with reading(sources) as opened:
+        fitting = [store for store in opened if _fitting(store, selection)]
+        if not fitting:
+            raise NothingToReport(_nothing(opened, selection))
+        others = [store for store in opened if store is not fitting[0] and store.runs]
+        return _read(fitting[0], [store.name for store in others], selection)
+
+
+def _fitting(store: OpenStore, selection: Selection) -> list[RunRow]:
     wanted = None if selection.account is None else selection.account.lower()
-    fitting = [r for r in runs if wanted in (None, r.account) and selection.run in (None, r.run_id)]
-    if not fitting:
-        raise NothingToReport(_nothing(name, runs, selection))
-    account = fitting[-1].account
-    of_account = [r for r in runs if r.account == account]
-    chosen = [r for r in of_account if selection.run in (None, r.run_id)]
-    low, high = _span(of_account, selection)
-    before = max(low - BEFORE_MS, 0)
+    return [r for r in store.runs if wanted in (None, r.account) and selection.run in (None, r.run_id)]
+
+
+def _read(store: OpenStore, others: Sequence[str], selection: Selection) -> ReportInput:
+    fitting, reader = _fitting(store, selection), store.reader
+    is_paper = store.source.network == Network.PAPER.value
+    chosen = [r for r in fitting if is_paper or r.account == fitting[-1].account]
+    accounts = sorted({r.account for r in chosen})
+    facts = [run_facts.read(reader.state(account).get(run_facts.KEY)) for account in accounts]
+    known = {f for f in facts if f is not None}
+    stops = known or {RunFacts()}
+    spans = [_span([r for r in store.runs if r.account == account], selection) for account in accounts]
     return ReportInput(
-        trades=tuple(reader.trades(account, low, high)),
-        time_stop_ms=PositionKeys().time_stop_ms,
-        stop_late_ms=late_ms(Executor().post_timeout_ms),
-        signals=tuple(reader.signals(account, low, high)),
-        follow_ups=tuple(reader.follow_ups(account, low)),
-        intents=tuple(reader.intents(account, before if selection.run is None else low, high)),
-        results=tuple(reader.results_between(account, before)),
-        transitions=tuple(_overdue(reader, account, before, high)),
+        trades=_all(spans, lambda s: reader.trades(s.account, s.low, s.high)),
+        time_stop_ms=max(f.time_stop_ms for f in stops),
+        stop_late_ms=late_ms(max(f.post_timeout_ms for f in stops)),
+        signals=_all(spans, lambda s: reader.signals(s.account, s.low, s.high)),
+        follow_ups=_all(spans, lambda s: reader.follow_ups(s.account, s.low)),
+        intents=_all(spans, lambda s: reader.intents(s.account, s.before, s.high)),
+        results=_all(spans, lambda s: reader.results_between(s.account, s.before)),
+        transitions=tuple(_overdue(reader, spans)),
         since_ms=selection.since_ms,
-        source=f"store {name}",
-        account=account,
+        source=f"store {store.name}",
+        network=store.source.network,
+        account=accounts[0] if len(accounts) == 1 else f"{len(accounts)} accounts",
         runs=tuple(r.run_id for r in chosen),
-        notes=tuple(_notes(runs, account, behind)),
+        notes=tuple(_notes(store, accounts, others, known, is_paper=is_paper)),
     )
 
 
-def _span(runs: Sequence[RunRow], selection: Selection) -> tuple[int, int]:
-    """From which time to before which: those of the run where one is wanted. A run ends where the next begins."""
-    low = selection.since_ms or 0
+def _span(runs: Sequence[RunRow], selection: Selection) -> _Span:
+    """Of the account of `runs`: those of the run where one is wanted. A run ends where the next begins."""
+    account, since = runs[0].account, selection.since_ms or 0
     if selection.run is None:
-        return low, FOREVER_MS
+        return _Span(account, since, FOREVER_MS, max(since - BEFORE_MS, 0))
     at = next(n for n, r in enumerate(runs) if r.run_id == selection.run)
-    return max(low, runs[at].started_ms), runs[at + 1].started_ms if at + 1 < len(runs) else FOREVER_MS
+    low = max(since, runs[at].started_ms)
+    return _Span(account, low, runs[at + 1].started_ms if at + 1 < len(runs) else FOREVER_MS, low)
 
 
-def _overdue(reader: Repository, account: str, low: int, high: int) -> list[Transition]:
+def _all(spans: Sequence[_Span], read: Callable[[_Span], Iterable[T]]) -> tuple[T, ...]:
+    return tuple(chain.from_iterable(read(span) for span in spans))
+
+
+def _overdue(reader: Repository, spans: Sequence[_Span]) -> list[Transition]:
+    of = {span.account: span for span in spans}
+    rows = [row for row in reader.audit(category="position") if row.to_state == PositionState.FLATTEN_FAILED.name]
     return [
         Transition(row.timestamp_ms, row.category, row.entity_id, row.from_state, row.to_state, row.reason_code)
-        for row in reader.audit(category="position")
-        if row.account == account and row.to_state == PositionState.FLATTEN_FAILED.name and low <= row.timestamp_ms < high
+        for row in rows
+        if row.account in of and of[row.account].before <= row.timestamp_ms < of[row.account].high
     ]
 
 
-def _notes(runs: Sequence[RunRow], account: str, behind: int) -> list[str]:
-    others = len({r.account for r in runs} - {account})
-    said = [f"A stop counts as missed by the time stop of the defaults, {PositionKeys().time_stop_ms} ms."]
+def _notes(
+    store: OpenStore, accounts: Sequence[str], others: Sequence[str], known: set[RunFacts], *, is_paper: bool
+) -> list[str]:
+    said = [PAPER_NOTE] if is_paper else []
+    stops = sorted({f.time_stop_ms for f in known})
+    if not stops:
+        said.append(f"The store does not say the time stop; that of the defaults, {RunFacts().time_stop_ms} ms, is taken.")
+    elif len(stops) > 1:
+        said.append(f"The runs had different time stops; a stop counts as missed by the longest, {stops[-1]} ms.")
+    left_out = len({r.account for r in store.runs} - set(accounts))
+    if left_out:
+        said.append(f"{left_out} other account{'s' if left_out > 1 else ''} of the store left out; --account chooses one.")
     if others:
-        said.append(f"{others} other account{'s' if others > 1 else ''} of the store left out; --account chooses one.")
-    if behind:
+        said.append(f"Left out as well, stores of other networks: {', '.join(others)}; --store chooses one.")
+    behind = store.behind
+    if behind is None:
+        said.append("The spool of the store could not be read: there may be commits that are in no number.")
+    elif behind:
         said.append(f"{behind} commits are not in the store yet: the bot writes them within moments, or at its next start.")
     return said
 
 
-def _nothing(name: str, runs: Sequence[RunRow], selection: Selection) -> str:
+def _nothing(opened: Sequence[OpenStore], selection: Selection) -> str:
+    names = ", ".join(store.name for store in opened)
+    runs = [r for store in opened for r in store.runs]
     if not runs:
-        return f"no bot ever ran on the store {name}"
+        return f"no bot ever ran on the store {names}"
     asked = [f"run {selection.run}"] if selection.run is not None else []
     asked += [f"account {selection.account}"] if selection.account is not None else []
-    known = ", ".join(sorted({r.account for r in runs}))
-    return f"no {' of '.join(asked)} in the store {name}; its accounts: {known}; its last run: {runs[-1].run_id}"
+    known = ", ".join(sorted({r.account for r in runs})[:5])
+    return f"no {' of '.join(asked)} in the store {names}; its accounts: {known}; its last run: {opened[0].runs[-1].run_id}"

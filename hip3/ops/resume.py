@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hip3.bot import Bot
 from hip3.core.bookkeeper import Bookkeeper
-from hip3.core.causes import Clears, ReasonCode, Severity
+from hip3.core.causes import Cause, Clears, ReasonCode, Severity
 from hip3.core.records import IncidentRecord
 from hip3.core.remembered import ENDED_KEY, OVERLAP_MS, RUN_KEY, Remembered, resume_books, resume_limits
 from hip3.core.scribe import RISK_KEY
-from hip3.ops import latch
+from hip3.ops import latch, run_facts
 
 
 def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str) -> None:
@@ -20,6 +20,7 @@ def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: st
         _resume(bot, bookkeeper, memory, config_hash, now)
     bot.scribe.state(RUN_KEY, f"{bot.run_id}|{now}|{config_hash}")
     bot.scribe.state(ENDED_KEY, None)
+    bot.scribe.state(run_facts.KEY, run_facts.dump(bot.settings))
     bot.scribe.commit()
 
 
@@ -43,7 +44,10 @@ def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: s
     if bot.trader is not None and memory.cursor_ms is not None and not memory.ended_flat:
         bot.trader.reconcile.fills_since_ms = memory.cursor_ms - OVERLAP_MS
     _resume_risk(bot, memory)
-    _gap(bot, memory, now)
+    gap = gap_cause(memory, bot.settings.reconcile.backfill_window_ms, now)
+    if gap is not None:
+        bot.scribe.put(IncidentRecord(f"gap:{memory.ingest_ms}", gap.code.value, now, gap.message))
+        bot.safety.keep(gap)
     if config_hash and memory.config_hash and memory.config_hash != config_hash:
         message = f"the configuration is {config_hash[:12]}, the last run had {memory.config_hash[:12]}"
         bot.safety.add(ReasonCode.CONFIG_HASH_CHANGED, Severity.SAFE, "config", message, Clears.OPERATOR)
@@ -60,12 +64,14 @@ def _resume_risk(bot: Bot, memory: Remembered) -> None:
         bot.safety.add(ReasonCode.STORAGE_UNAVAILABLE, Severity.HALT, "recovery", str(e), Clears.OPERATOR)
 
 
-def _gap(bot: Bot, memory: Remembered, now: int) -> None:
-    """REC-3. A run that ended flat left nothing to follow, so the time since is no gap."""
-    window = bot.settings.reconcile.backfill_window_ms
-    if memory.ingest_ms is None or memory.ended_flat or now - memory.ingest_ms <= window:
-        return
-    gap = now - memory.ingest_ms
-    message = f"the account was not followed for {gap} ms, more than reconcile.backfill_window_ms = {window}"
-    bot.scribe.put(IncidentRecord(f"gap:{memory.ingest_ms}", "BACKFILL_WINDOW_EXCEEDED", now, message))
-    bot.safety.add(ReasonCode.BACKFILL_WINDOW_EXCEEDED, Severity.HALT, "recovery", message, Clears.OPERATOR)
+def gap_cause(memory: Remembered, window_ms: int, now_ms: int) -> Cause | None:
+    """REC-3: HALT where the account was not followed for longer than `window_ms`.
+
+    A run that ended flat left nothing to follow, so the time since is no gap.
+    """
+    if memory.ingest_ms is None or memory.ended_flat or now_ms - memory.ingest_ms <= window_ms:
+        return None
+    gap = now_ms - memory.ingest_ms
+    message = f"the account was not followed for {gap} ms, more than reconcile.backfill_window_ms = {window_ms}"
+    code, clears = ReasonCode.BACKFILL_WINDOW_EXCEEDED, Clears.OPERATOR
+    return Cause(code, Severity.HALT, "recovery", now_ms, message, clears)

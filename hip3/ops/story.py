@@ -33,13 +33,16 @@ class UnknownSignal(Exception):
 class Story:
     """One signal. `events` are what became of it, oldest first; `head` is what the run said of itself at its start."""
 
-    journal: Path
+    journal: Path | None
+    """Where lines of it are from; None where it is out of a store alone."""
     head: tuple[Entry, ...]
     signal: Entry
     trail: Entry | None
-    """The line `signal_trail`; None where the journal ends before it."""
+    """The line `signal_trail`; None where the record ends before it."""
     events: tuple[Entry, ...]
     follow_ups: tuple[Entry, ...]
+    store: str | None = None
+    """The store that it is from; None where it is out of a journal alone."""
 
     def first(self, event: str) -> Entry | None:
         return next((e for e in self.events if e["event"] == event), None)

@@ -130,6 +130,13 @@ class Repository:
             rows = connection.execute(select(table.c.key, table.c.value).where(table.c.account == account))
             return {row.key: row.value for row in rows}
 
+    def state_times(self, account: str) -> dict[str, int]:
+        """When each of the values of `state` was put, Unix ms."""
+        table = schema.system_state
+        with self._reading() as connection:
+            rows = connection.execute(select(table.c.key, table.c.updated_at_ms).where(table.c.account == account))
+            return {row.key: row.updated_at_ms for row in rows}
+
     def unfinished_orders(self, account: str) -> list[OrderRow]:
         """Orders without a terminal result, the oldest first: what became of them must be asked of the venue."""
         table = schema.order_intents
@@ -227,6 +234,21 @@ class Repository:
         table = schema.signals
         found = self._records(SignalRecord, select(table).where(table.c.account == account, table.c.signal_id == signal_id))
         return found[0] if found else None
+
+    def last_signal(self, account: str, coin: str | None = None) -> SignalRecord | None:
+        """The newest signal, of `coin` where given."""
+        table = schema.signals
+        query = (
+            select(table).where(table.c.account == account).order_by(table.c.detected_ms.desc(), table.c.signal_id.desc())
+        )
+        found = self._records(SignalRecord, (query if coin is None else query.where(table.c.coin == coin)).limit(1))
+        return found[0] if found else None
+
+    def count_signals(self, account: str, since_ms: int, until_ms: int) -> int:
+        """Signals that were detected from `since_ms` to before `until_ms`."""
+        spanned = _span(schema.signals, account, "detected_ms", since_ms, until_ms).subquery()
+        with self._reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(spanned)).scalar_one())
 
     def follow_ups(self, account: str, since_ms: int = 0, until_ms: int = FOREVER_MS) -> list[FollowUpRecord]:
         """Follow-ups that were measured from `since_ms` to before `until_ms`, in that order."""

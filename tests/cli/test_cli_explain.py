@@ -199,5 +199,5 @@ def test_a_log_without_a_trail_is_still_told(state: Path, capsys: pytest.Capture
     log.path.write_text("".join(run_lines("aa").splitlines(keepends=True)[:3]))
     assert explain("aa-1", "--journal", str(log.path)) == 0
     text = capsys.readouterr().out
-    assert "gates    not in the journal" in text
-    assert "the journal ends before the gates were asked" in text
+    assert "gates    not on record" in text
+    assert "the record ends before the gates were asked" in text

@@ -111,7 +111,45 @@ def test_a_running_bot_is_asked_and_its_signal_explained(state: Path, capsys: py
     assert KEY not in everything.lower()
     assert str(int(KEY, 16)) not in everything
     assert hip3("status") == 3
-    assert "no running bot: there is no socket at" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "no running bot: there is no socket at" in said.err
+    assert f"last run {answer['run']['id']} on paper" in said.out
+    assert "ended flat: the venue showed nothing" in said.out
+    assert hip3("status", "--json") == 3
+    stored: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert stored["exit_code"] == 3
+    assert stored["stored"]["account"] == answer["run"]["account"].lower()
+    assert stored["stored"]["run"]["config_hash"] == answer["run"]["config_hash"]
+    assert stored["stored"]["day"]["fills"] >= answer["counts"]["fills"]
+    (journal.rename(state / "elsewhere.jsonl")).unlink()
+    assert hip3("explain", "--last") == 0
+    assert "store " + str(state / "store" / "paper.db") in capsys.readouterr().out
+
+
+def test_a_store_that_cannot_be_read_is_said(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """OPS-7, LESSONS 3: no bot is still the answer; a damaged store is no picture and never an empty one."""
+    (state / "store").mkdir()
+    (state / "store" / "paper.db").write_bytes(b"this is no database, and it is long enough to be looked at" * 40)
+    assert hip3("status", "--json") == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["stored"] is None
+    assert "not a database" in answer["store_error"]
+    assert hip3("status") == 3
+    assert "the store cannot be read: " in capsys.readouterr().err
+    assert hip3("explain", "--last") == 2
+    assert "--journal reads a journal in its place" in capsys.readouterr().err
+
+
+def test_the_configuration_names_the_store(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """OPS-7, CFG-3: --config reads the store of that network, where there is one; a wrong configuration is refused."""
+    config = state / "c.toml"
+    config.write_text('network = "testnet"\nmode = "observation"\n[[markets]]\ncoin = "xyz:NVDA"\n')
+    assert hip3("status", "--config", str(config), "--json") == 3
+    assert json.loads(capsys.readouterr().out)["stored"] is None
+    config.write_text("network = 5")
+    assert hip3("status", "--config", str(config)) == 2
+    assert hip3("explain", "--last", "--config", str(config)) == 2
+    assert hip3("report", "--config", str(config)) == 2
 
 
 def test_a_run_goes_on_without_socket_and_journal(state: Path) -> None:

@@ -1,0 +1,37 @@
+"""What a run leaves in the store about its settings, for those who read it when the run has ended."""
+
+from __future__ import annotations
+
+import json
+
+from attrs import asdict, frozen
+
+from hip3.settings.schema import Executor, PositionKeys, ReconcileKeys, Settings
+
+KEY = "run_settings"
+"""The `StateRecord` that holds them; the last run's of an account."""
+
+
+@frozen
+class RunFacts:
+    """Settings of a run, in ms. What a store does not say is the default."""
+
+    time_stop_ms: int = PositionKeys().time_stop_ms
+    post_timeout_ms: int = Executor().post_timeout_ms
+    backfill_window_ms: int = ReconcileKeys().backfill_window_ms
+
+
+def dump(settings: Settings) -> str:
+    """The text of `settings`."""
+    facts = RunFacts(
+        settings.position.time_stop_ms, settings.executor.post_timeout_ms, settings.reconcile.backfill_window_ms
+    )
+    return json.dumps(asdict(facts), sort_keys=True)
+
+
+def read(text: str | None) -> RunFacts | None:
+    """What `dump` wrote; None for nothing, or for what it did not write."""
+    try:
+        return None if text is None else RunFacts(**{k: int(v) for k, v in json.loads(text).items()})
+    except (ValueError, TypeError, AttributeError):
+        return None

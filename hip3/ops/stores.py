@@ -1,0 +1,91 @@
+"""Which store a reading command reads: the one of the configuration, else every one of the state folder, newest run first.
+
+Reads need no bot and no lock and change nothing: the database is opened read-only and the spool is only looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from hip3.ops.keep import FOLDER, store_place
+from hip3.settings import load_for_check
+from hip3.settings.load import CONFIG_VAR
+from hip3.store.database import Place, place_of_file, place_of_url
+from hip3.store.repository import Repository, RunRow
+from hip3.venue.hyperliquid.endpoints import Network
+
+
+@frozen
+class Source:
+    """Where a store is, and the network whose records are in it; "" where its name does not say."""
+
+    network: str
+    place: Place
+
+
+@frozen
+class OpenStore:
+    """A store that is being read. `runs` of all its accounts, the oldest first."""
+
+    source: Source
+    reader: Repository
+    runs: tuple[RunRow, ...]
+
+    @property
+    def name(self) -> str:
+        return self.source.place.name
+
+    @property
+    def newest_ms(self) -> int:
+        """When its last run began; 0 where nothing ever ran."""
+        return self.runs[-1].started_ms if self.runs else 0
+
+    @property
+    def behind(self) -> int | None:
+        """Commits in the spool that the database does not have yet; None where the spool cannot be read."""
+        try:
+            return self.reader.behind()
+        except (OSError, ValueError):
+            return None
+
+
+def known_sources(state: Path, config: Path | None, env: Mapping[str, str]) -> list[Source]:
+    """The store of `config` or of HIP3_CONFIG where one is named, else those of the state folder. None that is not there.
+
+    Raises ConfigError.
+    """
+    if config is not None or CONFIG_VAR in env:
+        settings = load_for_check(config, env).settings
+        found = [Source(settings.network.value, store_place(settings, state))]
+    else:
+        found = [source_at(str(path)) for path in sorted((state / FOLDER).glob("*.db"))]
+    return [s for s in found if s.place.file is None or s.place.file.exists()]
+
+
+def source_at(text: str) -> Source:
+    """The store at a path, or at a `postgresql://` URL. Raises StoreUnusable for another kind of URL."""
+    if "://" in text:
+        return Source("", place_of_url(text, Path()))
+    stem = Path(text).stem
+    return Source(stem if stem in {n.value for n in Network} else "", place_of_file(Path(text)))
+
+
+@contextmanager
+def reading(sources: Sequence[Source]) -> Iterator[list[OpenStore]]:
+    """The stores, the one that ran last first; closed at the end. Raises the errors of the store."""
+    readers = [(source, Repository(source.place)) for source in sources]
+    try:
+        opened = [OpenStore(source, reader, _runs(reader)) for source, reader in readers]
+        yield sorted(opened, key=lambda o: (-o.newest_ms, o.name))
+    finally:
+        for _, reader in readers:
+            reader.close()
+
+
+def _runs(reader: Repository) -> tuple[RunRow, ...]:
+    runs = (run for account in reader.accounts() for run in reader.runs(account))
+    return tuple(sorted(runs, key=lambda r: (r.started_ms, r.run_id)))
