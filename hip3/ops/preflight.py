@@ -106,7 +106,7 @@ async def ask_venue(loaded: LoadedSettings, key: TradingKey | None, clock: Clock
         settings = attrs.evolve(settings, paper=attrs.evolve(settings.paper, port=0))  # a bot may run on the other
     usable = key if settings.user_address is not None else None
     found: list[Finding] = []
-    why_missing = f"the venue did not answer within {BOOT_S:g} s"
+    why_missing = "the venue did not answer"
     try:
         async with trio.open_nursery() as process:
             reached = await reach_venue(process, attrs.evolve(loaded, settings=settings), usable)

@@ -55,6 +55,8 @@ def check_key(loaded: LoadedSettings, load_key: SameKey) -> tuple[Finding, Tradi
 def check_hash(loaded: LoadedSettings, account: str | None, state: Path) -> Finding:
     """CFG-6: the hash, and whether the last run of the account had another."""
     check = PreflightCheck.HASH
+    if account is None:
+        return passed(check, f"{loaded.hash}, no earlier run to compare it with: there is no account")
     repository = None
     try:
         repository = Repository(store_place(loaded.settings, state))
@@ -84,6 +86,11 @@ def check_store(settings: Settings, state: Path, own_holder: str | None = None) 
     except StoreError as e:
         yield failed(PreflightCheck.STORE, str(e))
         return
+    yield from check_place(place, own_holder)
+
+
+def check_place(place: Place, own_holder: str | None = None) -> Iterator[Finding]:
+    """The same of a place; its lock is looked at whatever the database says."""
     yield from _check_database(place)
     yield _check_lock(place, own_holder)
 

@@ -40,6 +40,8 @@ coin = "xyz:NVDA"
 threshold_bps = 0.1
 """
 READY_WITHIN_S = 40
+ASKED = ("agent", "rest", "websocket", "clock", "markets", "prices", "balance")
+"""The checks that need the venue."""
 
 
 @pytest.fixture(autouse=True)
@@ -85,9 +87,8 @@ def test_a_venue_that_is_down_fails_and_the_rest_is_still_checked(
     found = levels(report)
     assert report["preflight_ok"] is False
     assert list(found) == [check.value for check in PreflightCheck]
-    asked = ("agent", "rest", "websocket", "clock", "markets", "prices", "balance")
-    assert {found[check] for check in asked} == {"FAIL"}
-    assert {found[check] for check in found if check not in (*asked, "disk")} == {"PASS"}
+    assert {found[check] for check in ASKED} == {"FAIL"}
+    assert {found[check] for check in found if check not in (*ASKED, "disk")} == {"PASS"}
     assert KEY not in out.lower()
 
 
@@ -101,6 +102,17 @@ def test_a_configuration_that_is_wrong_leaves_the_disk(tmp_path: Path, capsys: p
     assert {check for check, level in levels(report).items() if level != "FAIL"} == {"disk"}
     assert hip3("poststart", "--config", str(config)) == 2
     assert hip3("validate-run", "--config", str(config)) == 2
+
+
+def test_an_exchange_that_cannot_be_started_fails_every_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """OPS-2, SIM-3: a recording that is not there; each line that needed the exchange says so."""
+    config = tmp_path / "replay.toml"
+    config.write_text(
+        'network = "paper"\n[paper]\nsource = "replay"\nrecording = "gone.jsonl"\n[[markets]]\ncoin = "xyz:NVDA"\n'
+    )
+    assert hip3("preflight", "--config", str(config), "--json") == 3
+    rows = json.loads(capsys.readouterr().out)["checks"]
+    assert len([row for row in rows if "gone.jsonl" in row["value"] and row["level"] == "FAIL"]) == len(ASKED)
 
 
 def test_without_a_bot_poststart_fails_and_says_so(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -321,6 +321,7 @@ def test_another_hash_than_that_of_the_last_run_warns(start: Start) -> None:
     assert "d" * 64 in finding.value
     assert "promote" in finding.remedy
     assert check_hash(loaded, "0x" + "99" * 20, start.state).level is Level.PASS
+    assert check_hash(loaded, None, start.state).level is Level.PASS
 
 
 def test_a_full_disk_fails(start: Start) -> None:
