@@ -9,6 +9,7 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.breaker import RunawayBreaker
 from hip3.core.budget import ActionBudget, TokenBucket
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity, Watch
+from hip3.core.clock import Clock
 from hip3.core.detector import Detector
 from hip3.core.exits import ExitRequest
 from hip3.core.explain import Witness
@@ -99,7 +100,7 @@ def build(
     scribe = Scribe(recorder or NoRecorder(), io.clock.wall_ms, lambda why: late[0].on_storage(why))  # noqa: PLW0108 - `late` is empty as yet
     ledger = Ledger(on_move=scribe.order_moved, on_position=scribe.position_moved)
     exits: Mailbox[ExitRequest] = Mailbox(channels.EXITS)
-    nonces = NonceSource(io.clock.wall_ms, memory.nonce, scribe.nonce)
+    nonces = NonceSource(io.clock.wall_ms, memory.nonce, partial(_issued, scribe, journal, io.clock))
     detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
     observing = settings.mode is Mode.OBSERVATION or account is None
     ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, scribe, observing)
@@ -217,6 +218,11 @@ def build(
     _add_trader(bot, account, bookkeeper, exits, risk, bell, core_caps, limits_per_ip)
     resume(bot, bookkeeper, memory, config_hash)
     return bot
+
+
+def _issued(scribe: Scribe, journal: Journal, clock: Clock, nonce: int) -> None:
+    scribe.nonce(nonce)
+    journal.note(clock.wall_ms(), "debug", "nonce_issued", nonce=nonce)
 
 
 def _keep_counter(scribe: Scribe, key: str, value: str) -> None:

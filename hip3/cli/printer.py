@@ -70,7 +70,16 @@ def plain_line(note: Note) -> str:
 # ---- the drain
 
 _PLUMBING = frozenset(
-    {"signal", "action_signed", "post_response", "order_enqueued", "reduce_only_enqueued", "position_updated", "subscribed"}
+    {
+        "signal",
+        "action_signed",
+        "post_response",
+        "order_enqueued",
+        "reduce_only_enqueued",
+        "position_updated",
+        "position_reconciled",
+        "subscribed",
+    }
 )
 """Steps that a log needs and a person at a display does not."""
 

@@ -163,7 +163,11 @@ SENTENCES: dict[str, str] = {
     "signal_trail": "{coin}: what every filter and gate says is kept for hip3 explain {signal}",
     "order_enqueued": "{coin}: order {cloid} queued",
     "order_sent": "{coin}: sent {side} {sz} at {px}, order {cloid}",
-    "action_signed": "post {post} signed: {type}, nonce {nonce}",
+    "action_signed": "post {post} signed: {type}, nonce {nonce}, {hash}",
+    "nonce_issued": "nonce {nonce}",
+    "inflight": "posts in flight: {current}, {sent} sent, {completed} ended",
+    "inflight_high_water": "most posts in flight so far: {high_water}",
+    "requeued": "post {post}: what closes or cancels goes again",
     "order_filled": "{coin}: order {cloid} filled, {filled}",
     "order_canceled": "{coin}: order {cloid} cancelled, {filled} filled",
     "order_rejected": "{coin}: order {cloid} refused by the venue",
@@ -172,6 +176,7 @@ SENTENCES: dict[str, str] = {
     "fill": "{coin}: {side} {sz} filled at {px}, fee {fee} USD",
     "position_closed": "{coin}: closed ({exit_reason}), {pnl_usd} USD after fees",
     "slippage_measured": "{coin}: {slippage_bps} bps less than expected",
+    "position_reconciled": "{coin}: our size {tracker}, the venue's {venue}, apart {diff}",
     "position_corrected": "{coin}: position corrected from {ours} to the venue's {venue}, {why}",
     "time_stop_triggered": "{coin}: time stop, held for {age_ms}, closing",
     "flatten_triggered": "{coin}: closing ({reason})",
@@ -300,7 +305,8 @@ def _halted(fields: Mapping[str, object]) -> str:
 
 def _answered(fields: Mapping[str, object]) -> str:
     words = "refused" if fields.get("refused") else "answered"
-    return f"post {fields.get('post')} {words}{' late' if fields.get('late') else ''}"
+    error = f": {fields['error']}" if fields.get("error") else ""
+    return f"post {fields.get('post')} {words}{' late' if fields.get('late') else ''}{error}"
 
 
 def _not_traded(fields: Mapping[str, object]) -> str:

@@ -143,6 +143,7 @@ class Bookkeeper:
     _account: f.AccountRead | None = None
     _suspected: dict[str, Decimal] = field(factory=dict)
     """What the venue stated once and we do not have, by coin."""
+    _compared: dict[str, tuple[Decimal, Decimal]] = field(factory=dict)
 
     def apply(self, fact: f.Fact, now_ms: int) -> list[Consequence]:
         """What followed from one fact. Refused pairs of the order machine become doubt, never an exception."""
@@ -372,12 +373,15 @@ class Bookkeeper:
         """
         result: list[Consequence] = []
         agrees = True
+        self._compared.clear()
         for state in account.states:
             venue = {p.coin: p for p in state.positions}
             ours = {c for c in self.ledger.positions if (c.partition(":")[0] if ":" in c else "") == state.dex}
             for coin in sorted(ours | venue.keys()):
                 stated = venue[coin].szi if coin in venue else units.ZERO
                 had = self.ledger.size_at(coin, state.time_ms)
+                if not self.ledger.is_moving(coin) and (had != 0 or stated != 0):
+                    self._compared[coin] = (had, stated)
                 if had == stated or self.ledger.is_moving(coin):
                     # With an order in flight the two may differ by what it did; it is compared when it ends.
                     self._suspected.pop(coin, None)
@@ -398,6 +402,11 @@ class Bookkeeper:
         if agrees:
             result.append(PositionsAgree(max((s.time_ms for s in account.states), default=0)))
         return result
+
+    def take_compared(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """Our size and the venue's of each market that either holds, by the last reading; each reading is told once."""
+        told, self._compared = self._compared, {}
+        return told
 
     def mark_overdue(self, coin: str) -> bool:
         """Says that a position should have been flat by now; True the first time."""

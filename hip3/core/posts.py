@@ -68,6 +68,16 @@ class PostBook:
         return self.sent - self.completed
 
     @property
+    def metrics(self) -> dict[str, int]:
+        """Counts of posts by their metric names (SPEC 29): sent - complete = current."""
+        return {
+            "batch_sent_total": self.sent,
+            "batch_complete_total": self.completed,
+            "inflight_current": self.in_flight,
+            "inflight_high_water": self.high_water,
+        }
+
+    @property
     def live(self) -> tuple[Post, ...]:
         return tuple(self._live.values())
 

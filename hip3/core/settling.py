@@ -24,6 +24,8 @@ from hip3.core.scheduler import Batch, Scheduler
 from hip3.core.tally import Tally
 from hip3.fsm.post import PostEvent
 
+MOST_TEXT = 500
+"""Characters of a venue's refusal that are journaled; ours."""
 ReadOutcomes = Callable[[PostResponse, int], list[OrderOutcome]]
 """The outcomes of the so many parts of an answered action; the venue package reads them."""
 
@@ -47,6 +49,20 @@ class Settler:
     late_answers: int = 0
     orphan_answers: int = 0
 
+    # ---- what left
+
+    def handed_over(self, post: Post) -> None:
+        """The socket took the bytes of a post: it is in flight, and each new most of them is told."""
+        most = self.posts.high_water
+        self.posts.handed_over(post)
+        self._tell_inflight()
+        if self.posts.high_water > most:
+            self._note("debug", "inflight_high_water", high_water=self.posts.high_water)
+
+    def _tell_inflight(self) -> None:
+        posts = self.posts
+        self._note("debug", "inflight", current=posts.in_flight, sent=posts.sent, completed=posts.completed)
+
     # ---- answers
 
     def answered(self, answer: PostResponse) -> None:
@@ -61,7 +77,9 @@ class Settler:
         post.answered_ms = self.clock.mono_ms()
         refused = answer.kind == "error" or (isinstance(answer.payload, dict) and answer.payload.get("status") == "err")
         self.posts.end(post, PostEvent.REFUSED if refused else PostEvent.ANSWERED)
-        self._note("info", "post_response", post=post.id, nonce=post.nonce, late=late, refused=refused)
+        error = {"error": refusal_text(answer)} if refused else {}
+        self._note("info", "post_response", post=post.id, nonce=post.nonce, late=late, refused=refused, **error)
+        self._tell_inflight()
         now = self.clock.wall_ms()
         if post.batch.orders:
             outcomes = self.order_outcomes(answer, len(post.batch.orders))
@@ -155,6 +173,7 @@ class Settler:
     def _end(self, post: Post, event: PostEvent, why: str) -> None:
         self.posts.end(post, event)
         self._note("warning", "send_failure", post=post.id, nonce=post.nonce, why=why, sent=post.was_sent)
+        self._tell_inflight()
 
     def _requeue(self, post: Post, batch: Batch) -> None:
         self.scheduler.requeue(batch)
@@ -163,3 +182,9 @@ class Settler:
 
     def _note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.clock.wall_ms(), level, event, **fields)
+
+
+def refusal_text(answer: PostResponse) -> str:
+    """What the venue says of an action that it refused whole; at most MOST_TEXT characters."""
+    told = answer.payload.get("response") if isinstance(answer.payload, dict) else answer.payload
+    return str(told)[:MOST_TEXT]

@@ -71,6 +71,16 @@ class Tally:
         return self.realized_usd - self.fees_usd
 
     @property
+    def order_metrics(self) -> dict[str, int]:
+        """Counts of entries by their metric names (SPEC 29); accepted is what executed anything, as in the fill rate."""
+        return {
+            "order_accepted_total": self.entries_filled,
+            "order_rejected_total": self.entries_rejected,
+            "order_timeout_total": self.entries_unresolved,
+            "order_send_failure_total": self.order_send_failure_total,
+        }
+
+    @property
     def fill_rate(self) -> Decimal | None:
         """accepted / (accepted + rejected + timeout) (JRN-1); None before the first entry."""
         return Decimal(self.entries_filled) / self.entries if self.entries else None

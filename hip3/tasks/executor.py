@@ -346,7 +346,7 @@ class Executor:
         except self.lost as e:
             self.settler.failed(post, PostEvent.LINK_LOST, str(e))
             return None
-        self.posts.handed_over(post)
+        self.settler.handed_over(post)
         return post, signed
 
     def _sign(self, batch: Batch, nonce: int) -> SignedAction:
@@ -360,13 +360,13 @@ class Executor:
         """Bookkeeping that must not stand between the decision and the bytes."""
         wall, batch = self.clock.wall_ms(), post.batch
         self.events.put(ActionSent.of(batch.orders, batch.cancels))
-        self._note("info", "action_signed", post=post.id, nonce=post.nonce, type=signed.action["type"])
-        self._note("debug", "inflight", current=self.posts.in_flight, high_water=self.posts.high_water)
+        what = {"nonce": post.nonce, "type": signed.action["type"], "hash": signed.hash}
+        self._note("info", "action_signed", post=post.id, **what)
         for intent in batch.orders:
             if not intent.reduce_only:
                 self.limits.on_entry(wall)
-            what = {"cloid": intent.cloid.value, "coin": intent.coin, "side": intent.side.name}
-            self._note("info", "order_sent", post=post.id, **what, sz=intent.sz, px=intent.px)
+            who = {"cloid": intent.cloid.value, "coin": intent.coin, "side": intent.side.name}
+            self._note("info", "order_sent", post=post.id, **who, sz=intent.sz, px=intent.px)
 
     def _note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.clock.wall_ms(), level, event, **fields)

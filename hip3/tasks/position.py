@@ -97,6 +97,8 @@ class PositionTask:
             else:
                 self.on_agree()
         if isinstance(fact, f.AccountRead):
+            for coin, (ours, venue) in self.bookkeeper.take_compared().items():
+                self._note("info", "position_reconciled", coin=coin, tracker=ours, venue=venue, diff=ours - venue)
             # `orderUpdates` has no snapshot: its ack, which came before this reading, and this reading stand for it.
             self.ready.set(Condition.ORDER_SNAPSHOT, holds=True)
             self._note("info", "open_orders_loaded", count=len(fact.open_orders))

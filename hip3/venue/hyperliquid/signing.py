@@ -175,6 +175,8 @@ class SignedAction:
     signature: Signature
     vault: str | None
     expires_after: int | None
+    hash: str
+    """Of the action with nonce, vault and expiry, hexadecimal: what was signed (SIG-1)."""
 
     def body(self) -> dict[str, object]:
         """The `/exchange` envelope; absent options are left out (PROTOCOL 4)."""
@@ -216,7 +218,7 @@ class Signer:
         canonical = signable(action)
         hashed = action_hash(pack(canonical), nonce, self.vault, expires_after)
         signature = key.sign_digest(agent_digest(hashed, self.network.is_mainnet))
-        return SignedAction(canonical, nonce, signature, self.vault, expires_after)
+        return SignedAction(canonical, nonce, signature, self.vault, expires_after, f"0x{hashed.hex()}")
 
     def __repr__(self) -> str:
         return f"<Signer {self.network.value} {self._key.address if self._key else 'without key'}>"
