@@ -34,7 +34,8 @@ async def test_one_trade_leaves_the_events_of_the_runbook() -> None:
         assert [n["sent"] - n["completed"] for n in numbers] == [n["current"] for n in numbers]
         assert numbers[-1]["current"] == 0
         counts: Any = status_view(world.bot, pid=1, config_hash="")["counts"]
-        assert [counts[f"order_{name}_total"] for name in ("accepted", "rejected", "timeout", "send_failure")] == [1, 0, 0, 0]
+        orders = ("accepted", "rejected", "timeout", "send_failure")
+        assert [counts[f"order_{name}_total"] for name in orders] == [1, 0, 0, 0]
         assert [counts[name] for name in ("batch_sent_total", "batch_complete_total", "inflight_current")] == [2, 2, 0]
         missing = [name for name in FOR_ONE_TRADE if not world.events(name)]
         assert missing == []
