@@ -24,7 +24,7 @@ async def test_one_trade_leaves_the_events_of_the_runbook() -> None:
     async with open_world(settings, dislocated().pulse(90).source(), config=FAST) as world:
         await world.ready()
         await world.until(lambda: bool(world.events("position_closed")), 90)
-        nonces = [n.fields["nonce"] for n in world.events("nonce_issued")]
+        nonces = [int(str(n.fields["nonce"])) for n in world.events("nonce_issued")]
         assert nonces == sorted(set(nonces))
         signed = world.events("action_signed")[0].fields
         assert (signed["nonce"] in nonces, len(str(signed["hash"]))) == (True, 66)
