@@ -14,8 +14,7 @@ ENDED_WORDS = {
     "flat": "ended flat: the venue showed nothing",
     "exposed": "ended EXPOSED: something was left at the venue",
     "killed": "did NOT end in order: killed, or the machine went down",
-    "observed": "ended; it only observed",
-    "not_begun": "ended before it had read the account; it sent nothing",
+    "not_traded": "sent nothing: it only observed, or ended before it had read the account",
 }
 
 

@@ -239,7 +239,7 @@ class Scribe:
     def trails(self, most: int) -> None:
         """Puts `most` of the signals that wait again, the oldest first, with what every filter and gate said (OPS-7).
 
-        To make a trail costs some 0.2 ms, so this is for a task that nothing waits for.
+        To make a trail costs some 0.1 ms, so this is for a task that nothing waits for.
         """
         for _ in range(min(most, len(self._untold))):
             row, trail = self._untold.popleft()

@@ -81,19 +81,15 @@ def _account(store: OpenStore, run: RunRow, now: int) -> View:
 
 
 def how_ended(run: RunRow, values: Mapping[str, str], now: int) -> View:
-    """`ended` in one word, and its age: flat, exposed, killed (nobody said how it ended), observed, or not_begun.
+    """`ended` in one word, and its age: flat, exposed, killed (nobody said how it ended), or not_traded.
 
-    A run that was registered and left nothing of its own ended before it had read the account.
+    A run that left no mark of its own on the account only observed, or ended before it had read it.
     """
     began = values.get(RUN_KEY, "").partition("|")[0]
     word, _, at = values.get(ENDED_KEY, "").partition("|")
-    if run.account == OBSERVER:
-        word, at = ("killed", "") if run.ended_ms is None else ("observed", str(run.ended_ms))
-    elif f"{int(began):x}" != run.run_id if began.isdecimal() else True:
-        word, at = "not_begun", ""
-    elif not word:
-        word = "killed"
-    return {"ended": word, "ended_age_ms": now - int(at) if at.isdecimal() else None}
+    if not began.isdecimal() or f"{int(began):x}" != run.run_id:
+        word, at = "not_traded", "" if run.ended_ms is None else str(run.ended_ms)
+    return {"ended": word or "killed", "ended_age_ms": now - int(at) if at.isdecimal() else None}
 
 
 def next_start(memory: Remembered, now: int) -> tuple[SafetyMode, tuple[Cause, ...]]:

@@ -15,7 +15,6 @@ from hip3.core.journal import Note
 from hip3.core.records import NOT_JUDGED, REPLACED, FillRecord, SignalRecord, TradeRecord
 from hip3.fsm.order import OrderState
 from hip3.ops.journal_file import entry_of
-from hip3.ops.keep import OBSERVER
 from hip3.ops.stores import OpenStore
 from hip3.ops.story import Entry, Story, wall_ms
 from hip3.store.repository import FOREVER_MS, AuditRow, OrderRow
@@ -105,7 +104,7 @@ def _head(store: OpenStore, account: str, signal: SignalRecord) -> Iterator[Entr
         yield _entry(run.started_ms, "config_loaded", {"hash": run.config_hash})
         yield _entry(run.started_ms, "run_started", {"run": run.run_id})
         yield _entry(run.started_ms, "network", {"network": store.source.network})
-    if account == OBSERVER:
+    if signal.verdict == NOT_JUDGED:
         yield _entry(signal.detected_ms, "mode", {"mode": "observation"})
 
 

@@ -36,6 +36,7 @@ class Disk:
     settings: Settings
     clock: TrioClock
     nursery: trio.Nursery
+    account: str = ACCOUNT
     worlds: list[World] = field(factory=list)
 
     @property
@@ -52,7 +53,7 @@ class Disk:
         kept = await keep(
             self.settings,
             "c" * 64,
-            ACCOUNT,
+            self.account,
             self.folder,
             self.clock,
             on_trouble=trouble,

@@ -25,8 +25,10 @@ from hip3.ops.stores import known_sources, reading
 from hip3.ops.story import Story, find_story
 from hip3.ops.story_store import find_stored, last_stored, with_journal
 from hip3.simulate.world import START_MS, World, open_world
-from tests.app.app_builders import FAST, SLOW, SNDK, Script, closes, dislocated, entries
-from tests.app.test_app_store import disk
+from tests.app.app_builders import FAST, MU, SLOW, SNDK, Script, bot_settings, closes, dislocated, entries, judged
+from tests.app.failures.plumbing import Plumbing
+from tests.app.test_app_handover import handing_over, two_markets
+from tests.app.test_app_store import ACCOUNT, STOPS, disk
 
 SMALL = {"detector.max_order_notional_usd": 20}
 HOUR_MS = 3_600_000
@@ -167,8 +169,8 @@ async def test_an_order_that_found_no_match_and_one_in_doubt(tmp_path: Path) -> 
         assert (outcome(story)[0], event in happened(story)) == (word, True), happened(story)
 
 
-async def test_a_replaced_signal_and_one_of_an_observation(tmp_path: Path) -> None:
-    """OPS-7, DET-5: no gate was asked: the store says so, and which signal took the place."""
+async def test_a_signal_of_an_observation(tmp_path: Path) -> None:
+    """OPS-7, DET-5: no gate was asked, nothing became of it, and its filters are there."""
     async with disk(tmp_path, {"mode": "observation", "safety.startup_policy": "manual"}) as state:
         kept = await state.open()
         async with open_world(state.settings, dislocated().source(), config=FAST, keeping=kept.keeping) as world:
@@ -176,8 +178,47 @@ async def test_a_replaced_signal_and_one_of_an_observation(tmp_path: Path) -> No
             await world.end()
         assert await kept.store.drain_and_close(5)
         story = told(tmp_path, world.events("signal")[0].fields["signal"])
-        assert (shape(story)["gates"], happened(story)) == ([], [])
+        assert (outcome(story)[0], shape(story)["gates"], happened(story)) == ("observed", [], [])
         assert len(shape(story)["filters"]) > 4
+        assert stored(tmp_path, state.clock.wall_ms())["run"]["ended"] == "not_traded"
+
+
+async def test_a_replaced_signal_names_the_one_that_took_its_place(tmp_path: Path) -> None:
+    """OPS-7, MD-1: two signals of a market while the executor hands over: the older was never judged; the store says so."""
+    pipes = Plumbing()
+    async with disk(tmp_path) as state:
+        state.settings = bot_settings(STOPS, coins=(SNDK, MU))
+        kept = await state.open()
+        async with open_world(
+            state.settings, two_markets().source(), config=FAST, keeping=kept.keeping, through=pipes.through
+        ) as world:
+            await handing_over(world, pipes)
+            await world.until(lambda: bool(world.events("signal_replaced")), 4)
+            pipes.shut(shut=False)
+            (note,) = world.events("signal_replaced")
+            await trio.sleep(1)
+            await world.end()
+        assert await kept.store.drain_and_close(5)
+        story = told(tmp_path, note.fields["signal"])
+    word, words = outcome(story)
+    assert (word, f"signal {note.fields['by']} took its place" in words) == ("replaced", True)
+
+
+async def test_an_order_that_never_left_is_released(tmp_path: Path) -> None:
+    """OPS-7, END-1: purged by the stop while it waited: no intent is there, and the audit log says why it ended."""
+    async with disk(tmp_path) as state:
+        waits = {"executor.period_ms": 500, "detector.max_order_notional_usd": 20}
+        state.settings = bot_settings({**STOPS, **waits}, coins=(SNDK, MU))
+        kept = await state.open()
+        source = dislocated(2, SNDK, MU).source()
+        async with open_world(state.settings, source, config=FAST, keeping=kept.keeping) as world:
+            await world.until(lambda: len(judged(world, "Queued")) == 2, 4)
+            assert (await world.end()).exit_code == 0
+            (released,) = world.events("mark_released")
+            of = {n.fields["cloid"]: n.fields["signal"] for n in world.events("order_enqueued")}
+        assert await kept.store.drain_and_close(5)
+        story = told(tmp_path, of[released.fields["cloid"]])
+    assert outcome(story) == ("released", "its order was taken back before it was sent: shutdown")
 
 
 # ---- status
@@ -266,6 +307,31 @@ async def test_an_end_with_something_left_is_exposed(tmp_path: Path) -> None:
     assert view["run"]["ended"] == "exposed"
     assert [p["coin"] for p in view["positions"]] == [SNDK]
     assert any("EXPOSED" in line for line in stored_lines(view))
+
+
+async def test_an_account_that_was_left_is_not_hidden_by_a_later_run(tmp_path: Path) -> None:
+    """LESSONS 3, LESSONS 7: another account ran since; the one that was killed holding is named with what it held."""
+    other = "0x" + "6b" * 20
+    async with disk(tmp_path) as state:
+        kept = await state.open()
+        async with open_world(state.settings, dislocated().pulse(60).source(), config=FAST, keeping=kept.keeping) as world:
+            await world.until(lambda: bool(world.events("fill")))
+            await trio.sleep(0.1)
+            await world.kill()
+            kept.store.close()
+        state.account = other
+        kept = await state.open()
+        async with open_world(
+            state.settings, Script().calm().source(), config=FAST, keeping=kept.keeping, start_ms=START_MS + HOUR_MS
+        ) as world:
+            await world.ready()
+            await world.end()
+        assert await kept.store.drain_and_close(5)
+        view = stored(tmp_path, state.clock.wall_ms())
+    assert (view["account"], view["run"]["ended"], view["positions"]) == (other, "flat", [])
+    (left,) = view["others"]
+    assert (left["account"], left["ended"], left["positions"]) == (ACCOUNT, "killed", [SNDK])
+    assert any(f"{ACCOUNT} on paper" in line for line in stored_lines(view))
 
 
 # ---- reading changes nothing
