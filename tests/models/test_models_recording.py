@@ -76,9 +76,9 @@ def test_models_recording_truncated_tail_may_be_allowed(tmp_path: Path, cut: Cal
         (lines(1) + b'{"recv_ms":-1,"frame":{}}\n', 2, "Expected `int` >= 0"),
         (lines(1) + b'{"recv_ms":1,"frame":[]}\n', 2, "must be a JSON object"),
         (lines(1) + b'{"recv_ms":1,"frame":"\xff"}\n', 2, "JSON"),
-        (gzip.compress(b""), 0, "empty"),
-        (gzip.compress(lines(3))[:12] + b"\x00" * 40, 1, "damaged gzip data"),
-        (gzip.compress(lines(3)) + b"garbage", 4, "damaged gzip data"),
+        (gzip.compress(b"", mtime=0), 0, "empty"),
+        (gzip.compress(lines(3), mtime=0)[:12] + b"\x00" * 40, 1, "damaged gzip data"),
+        (gzip.compress(lines(3), mtime=0) + b"garbage", 4, "damaged gzip data"),
     ],
 )
 def test_models_recording_damage_is_named(tmp_path: Path, content: bytes, line: int, says: str) -> None:
