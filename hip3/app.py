@@ -273,7 +273,8 @@ class App:
         reason = ExitReason.SHUTDOWN if self._leaving else ExitReason.HALT
         incident = self.bot.safety.incident  # one that comes meanwhile is certified by the next
         for position in self.bot.ledger.held():
-            position.exit_reason = reason.value
+            if position.closing is None:  # else another exit has begun to close it
+                position.exit_reason = reason.value
         if not self.bot.run_mode.sends:
             # What is there was not put there by this run.
             return self._kept(await self._flattener().look(self._target(), LAST_LOOK_S))

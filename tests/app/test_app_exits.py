@@ -273,3 +273,13 @@ async def test_a_loss_taken_by_the_halt_procedure_counts() -> None:
         await world.until(lambda: bool(world.events("position_closed")), 5)
         assert world.bot.tally.pnl_usd == world.bot.limits.pnl_usd < 0
         assert world.bot.tally.pnl_usd == sum((f.closed_pnl - f.fee for f in world.fills()), D(0))
+
+
+async def test_a_stop_while_a_close_is_under_way_keeps_its_reason() -> None:
+    """JRN-1: the time stop had sent its close when the way out began; the trade ended by the time stop."""
+    async with open_world(bot_settings(BRIEF), dislocated().source(), config=FAST) as world:
+        await world.until(lambda: len(closes(world)) == 1)
+        assert SNDK in world.positions()
+        assert (await world.end()).exit_code == 0
+        (note,) = world.events("position_closed")
+        assert note.fields["exit_reason"] == "time_stop"
