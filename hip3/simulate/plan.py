@@ -83,7 +83,15 @@ class Strike:
 def goes_on(settings: Settings) -> Settings:
     """The same settings with nothing that ends trading by itself: neither a lost link nor a loss nor a count."""
     safety = evolve(settings.safety, halt_on_disconnect=HaltOnDisconnect.NEVER, auto_stop_loss_usd=NEVER_LOST_USD)
-    risk = RiskKeys(max_cumulative_loss_usd=ZERO, max_consecutive_losses=0, max_flatten_failures=0)
+    risk = RiskKeys(
+        max_cumulative_loss_usd=ZERO,
+        max_consecutive_losses=0,
+        max_flatten_failures=0,
+        max_orders_per_min=0,
+        max_orders_per_market_per_min=0,
+        max_cancels_per_min=0,
+        max_cancels_per_market_per_min=0,
+    )
     return evolve(settings, safety=safety, risk=risk)
 
 

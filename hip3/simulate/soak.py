@@ -119,11 +119,12 @@ class SoakReport:
 
 
 def soak_settings() -> schema.Settings:
-    """Paper, promoted at once, with a cap that five markets fit in and no limit that the fees of a soak could meet."""
+    """Paper, promoted at once, with a cap that five markets fit in, no limit that its fees could meet, no pace to keep."""
     return schema.resolved(
         goes_on(
             schema.Settings(
                 markets=tuple(schema.Market(coin=coin) for coin in COINS),
+                executor=schema.Executor(actions_per_min=10**6),
                 limits=schema.Limits(max_notional_total_usd=Decimal(50 * len(COINS))),
                 position=schema.PositionKeys(time_stop_ms=TIME_STOP_MS),
                 safety=schema.Safety(startup_policy=schema.StartupPolicy.AUTO),
