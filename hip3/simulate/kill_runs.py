@@ -9,6 +9,7 @@ copies is code.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from hip3.cli.main import main as command
 
 CLOSE_S = 5.0
 """Far more than the system needs to end a process."""
+LOOK_S = 0.01
 ARGUMENTS = ("run", "--config", "bot.toml", "--plain", "--debug")
 
 
@@ -122,6 +124,19 @@ def _child(out: str) -> int:
     return code if isinstance(code, int) else 1
 
 
+def _ended(pid: int) -> int:
+    """The exit code of a child once it has ended; where nobody listens any more, it is killed first."""
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        # No line comes before the answer to the last one, so what can be read is the end of the input.
+        if select.select([sys.stdin], [], [], LOOK_S)[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            sys.exit(1)
+
+
 def main() -> None:
     """Forks once for each line, and answers; until the end of the input."""
     while line := sys.stdin.readline():
@@ -129,8 +144,7 @@ def main() -> None:
         if pid == 0:
             os._exit(_child(line.strip()))
         print(f"pid {pid}", flush=True)  # noqa: T201 - the answer
-        _, status = os.waitpid(pid, 0)
-        print(f"exit {os.waitstatus_to_exitcode(status)}", flush=True)  # noqa: T201 - the answer
+        print(f"exit {_ended(pid)}", flush=True)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":
