@@ -230,6 +230,8 @@ class Killer:
             self.run.send_signal(signal.SIGINT)
             with trio.move_on_after(moment.then_s):
                 await self.run.ended.wait()
+            if self.run.code:
+                raise Violated([f"run {self.starts} ended with exit code {self.run.code} on SIGINT, expected 0"])
         self.market.is_busy = moment.is_busy
         await self.kill()
         if moment.kind is Kind.STARTING:
