@@ -23,6 +23,7 @@ from hip3.cli import (
     rotate_cmd,
     run_cmd,
     status_cmd,
+    verify_cmd,
     watchdog_cmd,
 )
 
@@ -62,6 +63,7 @@ def make_app() -> App:
     app.command(checks_cmd.validate_run, name="validate-run")
     app.command(flatten_cmd.flatten, name="flatten")
     app.command(watchdog_cmd.watchdog, name="watchdog")
+    app.command(verify_cmd.verify, name="verify")
     app.command(explain_cmd.explain, name="explain")
     app.command(report_cmd.report, name="report")
     app.command(market_cmd.replay, name="replay")

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Protocol
 
 import trio
 from attrs import frozen
@@ -31,6 +31,7 @@ from hip3.core.clock import Clock
 from hip3.core.errors import first_leaf
 from hip3.core.journal import Journal
 from hip3.core.run_mode import RunMode
+from hip3.exchange.faults import Faults
 from hip3.exchange.recording import RecordingError
 from hip3.exchange.server import NotLoopback, PortBusy
 from hip3.io.clock import SystemClock
@@ -49,6 +50,7 @@ from hip3.ops.session import Ended, StoppedEarly, run_session, settle_garbage_co
 from hip3.ops.status_server import open_status_socket
 from hip3.ops.status_view import status_view
 from hip3.ops.stop import Stop
+from hip3.ops.verify_trail import Trail
 from hip3.settings import ConfigError, LoadedSettings, describe, load
 from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreInUse
 from hip3.store.store import Store
@@ -59,16 +61,32 @@ PID_FILE = "run.pid"
 Debug = Annotated[bool, Parameter(negative="", help="Show a trace-back where something unexpected breaks.")]
 
 
+class Rider(Protocol):
+    """What rides along on a session: hears its notes, begins with its bot, and reports in place of the run (RUN-1)."""
+
+    @property
+    def trail(self) -> Trail: ...
+
+    def begin(self, process: trio.Nursery, app: App, stop: Stop, faults: Faults | None) -> None:
+        """Starts its own tasks. `faults` are those of the embedded exchange, None elsewhere."""
+
+    def report(self, ended: Ended, loaded: LoadedSettings) -> int:
+        """Prints what it found; the exit code."""
+        ...
+
+
 @frozen
 class RunOptions:
-    """What the command line adds to the configuration."""
+    """What the command line adds to the configuration. `rider` and its command's `name` are those of `hip3 verify`."""
 
     duration_s: float | None
     as_json: bool
     plain: bool
     log: Path | None
     debug: bool
-    run_mode: RunMode
+    run_mode: RunMode = RunMode.LIVE
+    name: str = "run"
+    rider: Rider | None = None
 
 
 def run(
@@ -93,16 +111,21 @@ def run(
     options = RunOptions(duration, as_json, plain, log, debug, mode)
     try:
         if duration is not None and not duration > 0:
-            return _refused(EXIT_CONFIGURATION, f"--duration {duration}: expected seconds above 0", as_json=as_json)
+            return refused(EXIT_CONFIGURATION, f"--duration {duration}: expected seconds above 0", options)
         loaded = load(config, os.environ)
         key = configured_key(loaded, os.environ, state_dir(os.environ), terminal_passphrase())
-        with _pid_file():
-            return trio.run(_main, loaded, key, options, restrict_keyboard_interrupt_to_checkpoints=True)
+        return supervise(loaded, key, options)
     except ConfigError as e:
         print_config_error(e, as_json=as_json)
         return EXIT_CONFIGURATION
     except KeySourceError as e:
-        return _refused(EXIT_CONFIGURATION, str(e), as_json=as_json)
+        return refused(EXIT_CONFIGURATION, str(e), options)
+
+
+def supervise(loaded: LoadedSettings, key: TradingKey | None, options: RunOptions) -> int:
+    """One session in this process, to its end; the exit code."""
+    with _pid_file():
+        return trio.run(_main, loaded, key, options, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
 @contextmanager
@@ -120,10 +143,10 @@ def _pid_file() -> Iterator[None]:
             remove_pid(path, pid)
 
 
-def _refused(code: int, message: str, *, as_json: bool) -> int:
+def refused(code: int, message: str, options: RunOptions) -> int:
     """One clear line on standard error; for machines an object on standard output as well."""
-    print(f"hip3 run: {message}", file=sys.stderr)
-    if as_json:
+    print(f"hip3 {options.name}: {message}", file=sys.stderr)
+    if options.as_json:
         print(json.dumps({"exit_code": code, "error": message, "flat": None, "residual": []}, sort_keys=True))
     return code
 
@@ -138,18 +161,18 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
             code = await _session(process, loaded, key, options, stop)
             process.cancel_scope.cancel()
     except* (PreflightRefused, PortBusy, NotLoopback, RecordingError) as group:
-        code = _refused(EXIT_PREFLIGHT, str(first_leaf(group)), as_json=options.as_json)
+        code = refused(EXIT_PREFLIGHT, str(first_leaf(group)), options)
     except* StoreInUse as group:
-        code = _refused(EXIT_IN_USE, str(first_leaf(group)), as_json=options.as_json)
+        code = refused(EXIT_IN_USE, str(first_leaf(group)), options)
     except* StoreError as group:
         error = first_leaf(group)
         name = "SCHEMA_VERSION_MISMATCH" if isinstance(error, SchemaVersionMismatch) else "STORAGE_UNAVAILABLE"
-        code = _refused(EXIT_PREFLIGHT, f"{name}: {error}. Nothing was started.", as_json=options.as_json)
+        code = refused(EXIT_PREFLIGHT, f"{name}: {error}. Nothing was started.", options)
     except* LogUnwritable as group:
-        code = _refused(EXIT_CONFIGURATION, str(first_leaf(group)), as_json=options.as_json)
+        code = refused(EXIT_CONFIGURATION, str(first_leaf(group)), options)
     except* StoppedEarly as group:
         message = f"stopped before anything was sent ({first_leaf(group)})"
-        print(f"hip3 run: {message}", file=sys.stderr)
+        print(f"hip3 {options.name}: {message}", file=sys.stderr)
         if options.as_json:
             print(json.dumps({"exit_code": 0, "flat": True, "residual": [], "note": message}, sort_keys=True))
         code = EXIT_OK
@@ -158,7 +181,7 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
         if options.debug:
             traceback.print_exception(group)
         message = f"internal error: {type(error).__name__}: {error} (run with --debug for the trace-back)"
-        code = _refused(EXIT_INTERNAL, message, as_json=options.as_json)
+        code = refused(EXIT_INTERNAL, message, options)
     return code
 
 
@@ -173,12 +196,12 @@ async def _watch_signals(stop: Stop, *, task_status: trio.TaskStatus[None] = tri
 async def _session(
     process: trio.Nursery, loaded: LoadedSettings, key: TradingKey | None, options: RunOptions, stop: Stop
 ) -> int:
-    settings, clock, journal = loaded.settings, SystemClock(), Journal()
+    settings, clock, rider = loaded.settings, SystemClock(), options.rider
+    journal = Journal(tap=None if rider is None else rider.trail.hear)
     reached = await reach_venue(process, loaded, key, on_end=lambda: stop.request_once("the recording has ended"))
     reach = reached.reach
-    out = sys.stderr if options.as_json else sys.stdout
-    signer = reach.account.signer.address if reach.account else None
-    user = reach.account.user if reach.account else None
+    out = sys.stderr if options.as_json or rider is not None else sys.stdout
+    user, signer = (reach.account.user, reach.account.signer.address) if reach.account else (None, None)
     for line in describe(loaded, endpoints=reached.endpoints, signer=signer, account=user):
         journal.note(clock.wall_ms(), "info", line.event, **dict(line.fields))
         print(line, file=out)
@@ -218,6 +241,8 @@ async def _session(
         app.bot.note("info", "run_started", run=f"{app.bot.run_id:x}", process=os.getpid(), version=hip3.__version__)
         _serve_status(process, app.bot, reader, loaded.hash, kept.store)
         _take_commands(process, app.bot)
+        if rider is not None:
+            rider.begin(process, app, stop, reached.faults)
         if options.plain or options.as_json or not can_show(console := Console()):
             reader.say_plain(out)
             process.start_soon(reader.run)
@@ -245,7 +270,7 @@ async def _session(
         if display is not None:
             display.finish()
         reader.close()
-    return _report(ended, loaded, options, reached.notes)
+    return _report(ended, loaded, options, reached.notes) if rider is None else rider.report(ended, loaded)
 
 
 def _journal_file(given: Path | None, journal: Journal, clock: Clock, out: IO[str]) -> LogFile | None:

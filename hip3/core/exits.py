@@ -31,6 +31,8 @@ class ExitReason(enum.Enum):
     ORACLE_REVERSAL = "oracle_reversal"
     RECOVERED = "recovered"
     """An earlier run began to close, and died before its reason was stored; it is carried on (EXIT-3)."""
+    VERIFY = "verify"
+    """A verification closes what it has opened (RUN-1)."""
     HALT = "halt"
     SHUTDOWN = "shutdown"
 

@@ -43,10 +43,15 @@ _P = ParamSpec("_P")
 class Journal:
     dropped: int = 0
     total: int = 0
+    tap: Callable[[Note], None] | None = None
+    """Hears each note whose fields are made, in the step in which it comes; for what judges a run while it lasts."""
     _notes: deque[Note | _Unmade] = field(factory=deque)
 
     def note(self, wall_ms: int, level: str, event: str, **fields: object) -> None:
-        self._append(Note(wall_ms, level, event, fields))
+        note = Note(wall_ms, level, event, fields)
+        self._append(note)
+        if self.tap is not None:
+            self.tap(note)
 
     def note_later(
         self,

@@ -12,6 +12,7 @@ import trio
 from attrs import frozen
 
 from hip3.bot import Account
+from hip3.exchange.faults import Faults
 from hip3.exchange.server import serve
 from hip3.io.clock import SystemClock
 from hip3.io.dial import dialer
@@ -33,6 +34,8 @@ class Reached:
     reach: Reach
     endpoints: Endpoints
     notes: tuple[str, ...] = ()
+    faults: Faults | None = None
+    """Those of the embedded exchange."""
 
 
 def configured_key(
@@ -66,7 +69,7 @@ async def reach_venue(
         paper = make_paper(settings, source, SystemClock(), given=given, on_end=on_end)
         port: int = await process.start(serve, paper.exchange, "127.0.0.1", settings.paper.port)
         urls = Endpoints(f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws")
-        return Reached(Reach(urls.rest_url, dialer(urls.ws_url), paper.account), urls, source.notes)
+        return Reached(Reach(urls.rest_url, dialer(urls.ws_url), paper.account), urls, source.notes, paper.exchange.faults)
     endpoints = endpoints_of(settings)
     assert endpoints is not None  # only the embedded exchange has none before it runs
     account = None

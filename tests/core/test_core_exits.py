@@ -192,6 +192,9 @@ def test_a_closing_price_is_legal_and_bounded(touch: Decimal, sz_decimals: int, 
 
 
 def test_the_reasons_are_the_specifications() -> None:
-    """EXIT-1, EXIT-2, EXIT-5, END-1, STOP-2, REC-1: what can close a position."""
+    """EXIT-1, EXIT-2, EXIT-5, END-1, STOP-2, REC-1, RUN-1: what can close a position."""
     rules = {"take_profit", "mark_regression", "edge_evaporation", "oracle_reversal"}
-    assert {r.value for r in ExitReason} == {"time_stop", "protective_stop", *rules, "recovered", "halt", "shutdown"}
+    assert {r.value for r in ExitReason} == {
+        *("time_stop", "protective_stop", *rules),
+        *("recovered", "verify", "halt", "shutdown"),
+    }
