@@ -161,9 +161,16 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         _C.STORAGE_UNAVAILABLE,
+        _SAFE,
+        _AUTO,
+        "the database refuses records; the spool has them meanwhile",
+        "by itself, when the database takes records again",
+    ),
+    Kind(
+        _C.STORAGE_UNAVAILABLE,
         _HALT,
         _OPERATOR,
-        "what happened could not be written to the store",
+        "the spool takes nothing more, or the database refused for longer than `store.failed_after_ms`",
         "unhalt, once it can: the command's own row is the proof",
     ),
     Kind(_C.INTERNAL_ERROR, _HALT, _NEVER, "a task crashed; the process flattens and ends", "a new start, and unhalt there"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hip3.cli.explain_cmd import outcome, story_lines, story_object
 from hip3.core.ids import OrderSide
 from hip3.exchange.faults import Drop, Faults, Point, Rule
@@ -180,6 +182,24 @@ async def test_another_signal_of_the_market_is_not_part_of_the_story(tmp_path: P
     assert {e.get("signal") for e in story.events} <= {first, None}
     assert {e.get("coin") for e in story.events} <= {SNDK, None}
     assert [e["event"] for e in other.events] == ["signal_judged"]
+
+
+@pytest.mark.parametrize("dedup", [False, True])
+async def test_a_filter_that_is_off_says_what_it_would_have_blocked(tmp_path: Path, dedup: bool) -> None:
+    """OPS-7, DET-4, LESSONS 28: without dedup a flickering quote is signalled again, and that signal's story says that
+    dedup would have refused it; with dedup there is no such signal.
+    """
+    script = dislocated(2).quote(2300, "601.9", "602.1").quote(2600, "599.8", "600.1", sz="9")
+    async with open_world(bot_settings({**SMALL, "detector.dedup": dedup}), script.source(), config=FAST) as world:
+        await world.until(lambda: world.clock.mono_ms() >= 2900)
+        stories = [told(world, tmp_path, note.fields["signal"]) for note in world.events("signal_judged")]
+    trails: list[Any] = [story_object(story)["filters"] for story in stories]
+    said = [step for trail in trails for step in trail if step["name"] == "dedup"]
+    if dedup:
+        assert [step["verdict"] for step in said] == ["pass"]
+    else:
+        assert len(said) > 1
+        assert [(step["verdict"], step["would_reject"]) for step in said] == [("off", False), *[("off", True)] * (len(said) - 1)]
 
 
 async def test_a_signal_in_observation_has_filters_and_no_gates(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 import trio
 from attrs import define, field
 
+from hip3.core.cause_catalog import kind_of
+from hip3.core.causes import Clears, Severity
 from hip3.core.scribe import NONCE_KEY
 from hip3.fsm.safety import SafetyMode
 from hip3.io.clock import TrioClock
@@ -149,7 +151,11 @@ async def test_a_database_that_breaks_stops_entries_then_halts_and_loses_nothing
             with closing(sqlite3.connect(state.file)) as db, db:
                 db.execute("alter table order_intents rename to mislaid")
             await world.until(lambda: bool(judged(world, "Rejected(HardStop)")))
-            assert {c.code.value for c in world.bot.safety.causes} == {"STORAGE_UNAVAILABLE"}
+            (cause,) = world.bot.safety.causes
+            assert (cause.code.value, cause.severity, cause.clears) == ("STORAGE_UNAVAILABLE", Severity.SAFE, Clears.AUTO)
+            kind = kind_of(cause.code, cause.severity, cause.clears)
+            assert kind is not None
+            assert kind.clears is Clears.AUTO, "doctor and docs/safety.md know the softer form too"
             await world.until(lambda: world.bot.safety.mode is SafetyMode.HALT, 20)
             await world.until(lambda: not world.positions() and bool(world.events("halt_flatten")), 20)
             made = len(entries(world))
