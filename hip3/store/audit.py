@@ -5,7 +5,8 @@ The head (number and hash of the last row) is in `system_state` and moves in the
 too. The chain shows that rows were changed after they were written; who can write the whole database can also write another
 chain, so keep the head that `verify` prints in a second place.
 
-Rows are ordered by `seq`. A clock that was set back makes `timestamp_ms` go back, which is counted and no error.
+Rows are ordered by `seq`. `timestamp_ms` is the event's: the venue's time of an order's frame is older than ours of the row
+before it, and a clock may be set back. So times may go back, which is counted and no error.
 """
 
 from __future__ import annotations

@@ -199,7 +199,10 @@ async def test_a_filter_that_is_off_says_what_it_would_have_blocked(tmp_path: Pa
         assert [step["verdict"] for step in said] == ["pass"]
     else:
         assert len(said) > 1
-        assert [(step["verdict"], step["would_reject"]) for step in said] == [("off", False), *[("off", True)] * (len(said) - 1)]
+        assert [(step["verdict"], step["would_reject"]) for step in said] == [
+            ("off", False),
+            *[("off", True)] * (len(said) - 1),
+        ]
 
 
 async def test_a_signal_in_observation_has_filters_and_no_gates(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hip3.ops.keep import store_place
 from hip3.settings.schema import Settings
 from hip3.store.store import Store, open_store
 from hip3.store.writer import inline
-from tests.store.store_builders import ACCOUNT, HandClock, intent, kill, move, one_of_each, put_all, run_info
+from tests.store.store_builders import ACCOUNT, START_MS, HandClock, intent, kill, move, one_of_each, put_all, run_info
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +120,18 @@ def test_what_writes_is_refused_while_a_bot_writes(state: Path, capsys: pytest.C
     assert call("store", "info") == 0
     assert call("audit", "verify") == 0
     kill(store)
+
+
+def test_times_that_go_back_are_explained(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """STO-3: a row with the venue's time may follow a later one of ours; `verify` says so and blames no clock alone."""
+    store = opened(state)
+    put_all(store, move(1, at_ms=START_MS + 150), move(2, at_ms=START_MS))
+    store.writer.applier.apply(store.writer.spool.take(100))
+    kill(store)
+    assert call("audit", "verify") == 0
+    said = capsys.readouterr().out
+    assert "1 rows carry an earlier time than the row before them: the venue's own time, or a clock set back" in said
+    assert "chain    whole" in said
 
 
 def test_rebuild_says_what_it_saved(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
