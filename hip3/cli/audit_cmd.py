@@ -97,9 +97,8 @@ def _verified(repository: Repository) -> Answer:
 def _verdict_lines(verdict: Verdict) -> list[str]:
     lines = [f"rows     {verdict.rows}", f"head     {verdict.head.seq} {verdict.head.hash}"]
     if verdict.times_back:
-        lines.append(
-            f"note     {verdict.times_back} rows carry an earlier time than the row before them: the venue's own time, or a clock set back"
-        )
+        why = "the venue's own time, or a clock set back"
+        lines.append(f"note     {verdict.times_back} rows carry an earlier time than the row before them: {why}")
     if verdict.is_whole:
         return [*lines, "chain    whole"]
     more = verdict.fault_count - len(verdict.faults)
