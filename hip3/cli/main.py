@@ -12,6 +12,7 @@ from hip3.cli import (
     checks_cmd,
     config_cmd,
     doctor_cmd,
+    drill_cmd,
     exchange_cmd,
     explain_cmd,
     flatten_cmd,
@@ -79,6 +80,7 @@ def make_app() -> App:
         )
     )
     app.command(_group("ops", "Command the running bot.", ops_cmd.COMMANDS))
+    app.command(_group("drill", "Rehearse what must work when it matters, with real processes.", drill_cmd.COMMANDS))
     app.command(_lazy_group("store", "The state store.", "hip3.cli.store_cmd", STORE_COMMANDS))
     app.command(_lazy_group("audit", "The audit log.", "hip3.cli.audit_cmd", AUDIT_COMMANDS))
     app.command(_group("fsm", "State machines.", {"export": fsm_cmd.fsm_export}))

@@ -1,0 +1,82 @@
+"""`hip3 drill` as it is called: real processes on loopback, and the report that stays (OPS-8)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.cli_venue import run_hip3
+
+
+def drilled(folder: Path, name: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """A drill on paper: exit code and its report, which is also in the state folder."""
+    code, out, err = run_hip3("drill", name, *arguments, "--json", cwd=folder)
+    assert out, err
+    report: dict[str, Any] = json.loads(out)
+    kept = Path(report["folder"])
+    assert json.loads((kept / "report.json").read_text()) == report
+    text = (kept / "report.md").read_text()
+    assert f"# Drill: {name} on paper, {'PASS' if code == 0 else 'FAIL'}" in text
+    assert report["when"] in text
+    return code, report
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        (
+            "kill",
+            ("holds a position", "HALT, OPERATOR_KILL", "OPERATOR_KILL ended", "no order and no", "exit code 0"),
+        ),
+        (
+            "restart",
+            (
+                "holds a position",
+                "kill -9",
+                "process",
+                "going on from the last run: 1 positions",
+                "exit code 0",
+                "no order and no",
+                "chain is whole",
+            ),
+        ),
+        ("disconnect", ("holds a position", "connections cut", "WS_DISCONNECT", "no order", "exit code 0", "no order")),
+        ("watchdog", ("hip3 run", "kill -9", "the watchdog flattened after", "no order and no position")),
+    ],
+)
+def test_a_drill_passes_on_paper(name: str, steps: tuple[str, ...], tmp_path: Path) -> None:
+    """OPS-8, END-1, STOP-1, STOP-3, DEAD-1, STO-3, LESSONS 9: each step is seen, in this order; the report has its date."""
+    code, report = drilled(tmp_path, name)
+    assert code == 0, report
+    assert (report["passed"], report["missing"]) == (True, "")
+    assert len(report["steps"]) == len(steps), report["steps"]
+    assert all(words in seen for words, seen in zip(steps, report["steps"], strict=True)), report["steps"]
+
+
+def test_a_drill_without_a_position_fails_and_says_so(tmp_path: Path) -> None:
+    """OPS-8: exit code 1, what was missing and where the logs are; the processes are ended."""
+    code, report = drilled(tmp_path, "kill", "--wait", "0.01")
+    assert (code, report["passed"]) == (1, False)
+    assert "a position of the bot: not within 0.01 s" in report["missing"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--network", "mainnet"), "expected paper or testnet"),
+        (("--wait", "0"), "expected seconds above 0"),
+        (("--network", "testnet"), "needs --config"),
+        (("--config", "own.toml"), "leave --config out on paper"),
+        (("--network", "testnet", "--config", "own.toml"), "the configuration is for paper"),
+    ],
+)
+def test_a_drill_that_cannot_take_place_is_refused(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    """OPS-8: exit code 2, and nothing was started; never on mainnet."""
+    (tmp_path / "own.toml").write_text('network = "paper"\n')
+    code, out, err = run_hip3("drill", "restart", *arguments, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert not (tmp_path / "drills").exists()
