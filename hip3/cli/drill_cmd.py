@@ -31,7 +31,7 @@ from hip3.ops.files import replace_file
 from hip3.ops.journal_file import iso_text, state_dir
 from hip3.settings import ConfigError, load
 from hip3.settings.describe import endpoints_of
-from hip3.settings.schema import Settings
+from hip3.settings.schema import Settings, StartupPolicy
 from hip3.venue.hyperliquid.endpoints import Network
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION = 0, 1, 2
@@ -130,8 +130,15 @@ def _drill(name: str, network: str, config: Path | None, wait_s: float, env_var:
         else:
             assert config is not None
             assert settings.user_address is not None
-            url = settings.info_url
-            site = Site(network, settings.user_address, config.resolve(), settings.watchdog.stale_ms, env_var, url)
+            site = Site(
+                network,
+                settings.user_address,
+                config.resolve(),
+                settings.watchdog.stale_ms,
+                env_var,
+                settings.info_url,
+                promotes=settings.safety.startup_policy is StartupPolicy.MANUAL,
+            )
             trio.run(_run, name, stage, site)
     except* DrillFailed as group:
         missing = str(first_leaf(group))

@@ -72,6 +72,8 @@ class Site:
     """The environment variable with the watchdog's own key."""
     url: str | None = None
     relay: Relay | None = None
+    promotes: bool = False
+    """The bot waits for an operator's promotion (`safety.startup_policy` is manual)."""
 
 
 @define
@@ -136,8 +138,8 @@ class Stage:
 
     # ---- what an operator does
 
-    async def run_bot(self, site: Site, *, exposed: bool = True) -> trio.Process:
-        """`hip3 run`, until it holds a position, or until it is there. Raises DrillFailed."""
+    async def run_bot(self, site: Site, *, exposed: bool = True, trades: bool = True) -> trio.Process:
+        """`hip3 run`, promoted where it `trades`, until it holds a position, or until it is there. Raises DrillFailed."""
         bot = await self.start("bot", "run", "--config", str(site.config), "--plain")
 
         def is_there() -> bool:
@@ -147,6 +149,8 @@ class Stage:
             return beat is not None and beat.pid == bot.pid
 
         await self.until("the bot's heartbeat", is_there, START_S)
+        if site.promotes and trades:
+            await self.promote()
         if exposed:
             await self.until("a position of the bot", self.is_exposed, self.wait_s)
         self.saw(f"hip3 run: process {bot.pid}{' holds a position' if exposed else ''}")
@@ -177,6 +181,16 @@ class Stage:
         except ValueError:
             raise DrillFailed(f"hip3 ops {command}: exit code {code}, no answer") from None
         return answer
+
+    async def promote(self) -> None:
+        """`hip3 ops promote` until it is granted, which it is once the bot is READY. Raises DrillFailed."""
+        answer: dict[str, Any] = {}
+        with trio.move_on_after(START_S):
+            while not (answer := await self.ops("promote")).get("ok"):  # noqa: ASYNC110 - refused until it is READY
+                await trio.sleep(10 * POLL_S)
+        if not answer.get("ok"):
+            raise DrillFailed(f"promote is refused for {START_S:g} s: {answer.get('refused')}")
+        self.saw("hip3 ops promote: granted")
 
     async def unhalt(self) -> None:
         """`hip3 ops unhalt` until it is granted, which it is only with a flat certificate. Raises DrillFailed."""
@@ -256,7 +270,7 @@ async def drill_watchdog(stage: Stage, site: Site) -> None:
 async def drill_restart(stage: Stage, site: Site) -> None:
     """`kill -9` while exposed, a new start, which ends flat; the audit chain is whole."""
     await stage.kill_bot(await stage.run_bot(site))
-    bot = await stage.run_bot(site, exposed=False)
+    bot = await stage.run_bot(site, exposed=False, trades=False)
     await stage.until("READY after the restart", lambda: stage.log("bot").count("READY: ") >= 2, START_S)
     taken_over = [line for line in stage.log("bot").splitlines() if "going on from the last run" in line]
     if not taken_over:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.cli_venue import run_hip3
+from tests.cli.cli_venue import external_venue, run_hip3
+from tests.cli.test_cli_watchdog import configured
 
 
 def drilled(folder: Path, name: str, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -37,7 +38,7 @@ def drilled(folder: Path, name: str, *arguments: str) -> tuple[int, dict[str, An
                 "holds a position",
                 "kill -9",
                 "process",
-                "going on from the last run: 1 positions",
+                "going on from the last run",
                 "exit code 0",
                 "no order and no",
                 "chain is whole",
@@ -54,6 +55,17 @@ def test_a_drill_passes_on_paper(name: str, steps: tuple[str, ...], tmp_path: Pa
     assert (report["passed"], report["missing"]) == (True, "")
     assert len(report["steps"]) == len(steps), report["steps"]
     assert all(words in seen for words, seen in zip(steps, report["steps"], strict=True)), report["steps"]
+
+
+def test_a_drill_takes_place_on_a_configured_venue(tmp_path: Path) -> None:
+    """OPS-8, SAFE-3: with the configuration, the key and the venue that are given; a bot that waits for it is promoted."""
+    with external_venue(tmp_path) as venue:
+        config = configured(tmp_path, venue)
+        config.write_text(config.read_text().replace('startup_policy = "auto"', 'startup_policy = "manual"'))
+        code, report = drilled(tmp_path, "kill", "--config", str(config))
+        assert code == 0, report
+        assert "hip3 ops promote: granted" in report["steps"]
+        assert (venue.positions(), venue.open_orders()) == ([], [])
 
 
 def test_a_drill_without_a_position_fails_and_says_so(tmp_path: Path) -> None:
