@@ -16,6 +16,7 @@ from hip3.ops.keep import CLOSE_S, store_config, store_place
 from hip3.ops.stopped import obey_stopped
 from hip3.settings.load import LoadedSettings
 from hip3.settings.schema import Settings
+from hip3.store.apply import BY_HAND
 from hip3.store.errors import StoreMissing
 from hip3.store.memory import remember
 from hip3.store.repository import Repository
@@ -46,7 +47,7 @@ def command_stopped(loaded: LoadedSettings, state: Path, request: Request, who: 
     kept_memory(settings, state, now)  # a store that does not exist is not made by asking
     assert settings.user_address is not None
     account = settings.user_address.lower()
-    run = RunInfo(account=account, run_id=f"{now:x}", config_hash=loaded.hash, pid=os.getpid())
+    run = RunInfo(account=account, run_id=f"{BY_HAND}{now:x}", config_hash=loaded.hash, pid=os.getpid())
     config = evolve(store_config(settings, state), backups=None)  # a command is not the day's backup
     store = open_store(store_place(settings, state), run, clock, config)
     try:

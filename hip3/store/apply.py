@@ -22,6 +22,9 @@ from hip3.store.lock import hold_server_lock
 from hip3.store.rows import Batch
 from hip3.store.segments import FORMAT, Group, Header
 
+BY_HAND = "by-hand-"
+"""Begins the run id of what an operator's command wrote while no bot ran; it is in the audit log and not among the runs."""
+
 
 @define
 class Applier:
@@ -96,11 +99,12 @@ class Applier:
         batch.write(connection)
 
     def begin_run(self, header: Header) -> None:
-        """Registers the run, and that its spool is known from here on."""
+        """Registers the run, and that its spool is known from here on. A command by hand is no run."""
         connection = self.connection()
         with connection.begin():
             batch = Batch(head_of(None))
-            batch.rows[schema.runs.name] = [_run_row(header, None)]
+            if not header.run_id.startswith(BY_HAND):
+                batch.rows[schema.runs.name] = [_run_row(header, None)]
             if schema.SPOOL + header.spool_id not in _own_state(connection):
                 position = str(header.first_seq - 1)
                 batch.set_state(schema.OWN, schema.SPOOL + header.spool_id, position, header.opened_ms)
@@ -108,6 +112,8 @@ class Applier:
 
     def end_run(self, header: Header) -> None:
         """The run ended in order, with everything written."""
+        if header.run_id.startswith(BY_HAND):
+            return
         connection = self.connection()
         with connection.begin():
             batch = Batch(head_of(None))
@@ -140,7 +146,7 @@ class Applier:
 def note_by_hand(applier: Applier, to_state: str, message: str, facts: Mapping[str, object]) -> None:
     """An audit row about what an operator did to the store itself; it is of no run."""
     now = applier.clock.wall_ms()
-    header = Header(FORMAT, f"by-hand-{now:x}", schema.OWN, f"{now:x}", "", 1, now)
+    header = Header(FORMAT, f"{BY_HAND}{now:x}", schema.OWN, f"{now:x}", "", 1, now)
     row = Transition(now, "operator", "store", "", to_state, f"STORE_{to_state}", message, "", facts)
     applier.apply([Group(1, header, (row,))])
 

@@ -111,6 +111,8 @@ def test_a_stopped_bot_is_commanded_through_its_store(state: Path, capsys: pytes
         "ARMED_SAFE",
         {"MANUAL_UNHALT", "OPERATOR_HOLD", "BOOTSTRAP"},
     )
+    assert hip3("status", *config) == 3
+    assert "ended flat: the venue showed nothing" in capsys.readouterr().out  # the run's end, not the commands'
     printed = run_until("READY", kill=False)
     assert "HALT" not in printed
     assert "ARMED_LIVE" not in printed
