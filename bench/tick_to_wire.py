@@ -19,6 +19,7 @@ import secrets
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -37,7 +38,8 @@ from hip3.core.journal import Journal
 from hip3.core.outlook import SignalBook, SignalRecord
 from hip3.io.clock import SystemClock
 from hip3.io.dial import dialer
-from hip3.ops.session import Reach, run_session, settle_garbage_collector
+from hip3.ops.keep import keep
+from hip3.ops.session import NOT_KEEPING, Reach, run_session, settle_garbage_collector
 from hip3.ops.stop import Stop
 from hip3.settings import schema
 from hip3.venue.hyperliquid.endpoints import Network
@@ -131,7 +133,7 @@ class Probe:
             self.bare_us.append((time.perf_counter_ns() - start) / 1000)
 
 
-async def measure(samples: int, rhythm: Rhythm, private: coincurve.PrivateKey) -> Probe:
+async def measure(samples: int, rhythm: Rhythm, private: coincurve.PrivateKey, state: Path | None) -> Probe:
     """Tick-to-wire samples and bare signatures in microseconds, the first tenth (warm-up) left out."""
     user, agent = TradingKey(secrets.token_bytes(32)).address, TradingKey(secrets.token_bytes(32))
     script = str(Path(__file__).with_name("venue.py"))
@@ -143,7 +145,7 @@ async def measure(samples: int, rhythm: Rhythm, private: coincurve.PrivateKey) -
     remove = probe.install()
     try:
         port = int(venue.stdout.readline())
-        await _trade(port, user, agent, samples, rhythm, probe)
+        await _trade(port, user, agent, samples, rhythm, probe, state)
     finally:
         remove()
         venue.terminate()
@@ -165,7 +167,9 @@ def _separate(venue_pid: int) -> None:
         os.sched_setaffinity(venue_pid, set(cpus[1:]))
 
 
-async def _trade(port: int, user: str, agent: TradingKey, samples: int, rhythm: Rhythm, probe: Probe) -> None:
+async def _trade(
+    port: int, user: str, agent: TradingKey, samples: int, rhythm: Rhythm, probe: Probe, state: Path | None
+) -> None:
     stop, journal = Stop(), Journal()
     settings = schema.resolved(
         schema.Settings(
@@ -193,9 +197,24 @@ async def _trade(port: int, user: str, agent: TradingKey, samples: int, rhythm: 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
         nursery.start_soon(probe.sign_bare, rhythm)
+        kept = None
+        if state is not None:
+            kept = await keep(
+                settings, "", user, state, SystemClock(), on_trouble=lambda _what: None, on_backup=lambda _level, _what: None
+            )
+            await nursery.start(kept.store.writer.run)
         ended = await run_session(
-            settings, reach, clock=SystemClock(), rng=random.Random(1), journal=journal, stop=stop, on_app=on_app
+            settings,
+            reach,
+            clock=SystemClock(),
+            rng=random.Random(1),
+            journal=journal,
+            stop=stop,
+            on_app=on_app,
+            keeping=kept.keeping if kept is not None else NOT_KEEPING,
         )
+        if kept is not None:
+            await kept.store.drain_and_close(10)
         nursery.cancel_scope.cancel()
     assert ended.outcome.exit_code == 0, ended.outcome
 
@@ -217,6 +236,7 @@ def main() -> int:
     """0 where every limit holds, 1 where one does not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--no-store", action="store_true", help="the bot keeps nothing")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     secret = secrets.token_bytes(32)
@@ -227,7 +247,9 @@ def main() -> int:
     signing = {"bare_us": best_of(lambda: private.sign_recoverable(bytes(32), hasher=None)), "ours_us": ours, "sdk_us": sdk}
     rows = {}
     for rhythm in (BUSY, SPARSE):
-        probe = trio.run(measure, options.samples if rhythm is BUSY else options.samples // 2, rhythm, private)
+        with tempfile.TemporaryDirectory() as folder:
+            state = None if options.no_store else Path(folder)
+            probe = trio.run(measure, options.samples if rhythm is BUSY else options.samples // 2, rhythm, private, state)
         path, bare = sorted(probe.path_us), statistics.median(probe.bare_us)
         median = statistics.median(path)
         rows[rhythm.name] = {
