@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -31,6 +32,10 @@ from hip3.cli import (
 EXIT_CONFIGURATION = 2  # END-3
 STORE_COMMANDS = ("backup", "restore", "rebuild", "migrate", "info")
 AUDIT_COMMANDS = ("verify", "tail", "export")
+
+
+EXIT_PIPE = 141
+"""What a shell says of a program that SIGPIPE ended: 128 + 13."""
 
 
 def _group(name: str, help_text: str, commands: Mapping[str, Callable[..., int]]) -> App:
@@ -91,6 +96,11 @@ def main(tokens: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its code; 2 for an argument that means nothing."""
     try:
         code = make_app()(tokens, exit_on_error=False)
+        sys.stdout.flush()
     except CycloptsError:
         sys.exit(EXIT_CONFIGURATION)  # cyclopts has printed what is wrong
+    except BrokenPipeError:
+        # Whoever read the output has enough of it (`| head`); the interpreter must not try to write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_PIPE)
     sys.exit(code if isinstance(code, int) else 0)

@@ -24,6 +24,9 @@ from hip3.core.scheduler import Scheduler
 from hip3.core.trades import MarketPosition
 from hip3.fsm.safety import SafetyMode
 
+UNPRICED_SAID_MS = 1_000
+"""Ours: the first quotes are there a few tenths of a second after the subscription."""
+
 
 @define
 class Closer:
@@ -42,7 +45,8 @@ class Closer:
     put: Callable[[facts.Fact], None]
     clock: Clock
     journal: Journal
-    unpriced: set[tuple[str, int | None]] = field(factory=set)
+    unpriced: dict[tuple[str, int | None], int | None] = field(factory=dict)
+    """Positions without a price to close at: since when (monotonic ms), None once that was said."""
     """Positions, by coin and entry time, that were reported as impossible to price."""
 
     def close(self, request: ExitRequest, in_flight: int) -> None:
@@ -113,9 +117,11 @@ class Closer:
         self._note("info", event, cloid=cloid, coin=intent.coin, sz=intent.sz, **fields, signal=intent.signal_id)
 
     def _say_unpriced(self, position: MarketPosition, why: str) -> None:
-        """Once for each position: the timers ask ten times a second (LESSONS 29)."""
-        if (position.coin, position.entry_ms) not in self.unpriced:
-            self.unpriced.add((position.coin, position.entry_ms))
+        """Once for each position, and not before it has lasted: market data come a moment after a start (LESSONS 29)."""
+        key, now = (position.coin, position.entry_ms), self.clock.mono_ms()
+        since = self.unpriced.setdefault(key, now)
+        if since is not None and now - since >= UNPRICED_SAID_MS:
+            self.unpriced[key] = None
             self._note("critical", "close_unpriced", coin=position.coin, szi=position.szi, why=why)
 
     def _note(self, level: str, event: str, **fields: object) -> None:
