@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,13 @@ import pytest
 
 from tests.cli.cli_venue import external_venue, run_hip3
 from tests.cli.test_cli_watchdog import configured
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short path: the name of a local socket holds 107 bytes, and a drill's lies four folders deep."""
+    with tempfile.TemporaryDirectory(prefix="h3-") as folder:
+        yield Path(folder)
 
 
 def drilled(folder: Path, name: str, *arguments: str) -> tuple[int, dict[str, Any]]:
