@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import trio
 import trio._core._run as trio_run  # the private switch that Trio keeps for repeatable tests; see `repeatable`
 import trio.testing
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from hip3.app import App
 from hip3.core.journal import Journal
@@ -63,6 +63,11 @@ class Trial:
         return f"seed {self.seed:5}  {counts}  {self.mode:10}  {verdict}"
 
 
+WAY_OUT_S = 120
+"""The default is 20 s, which a venue that goes on failing can use up; then exit code 4 is the right answer, and it says
+nothing about the books. With this a minute's REST weight, used up by restarts and lost answers, has come back."""
+
+
 class NeverEnded(Exception):
     """A run that did not stop when its data were over."""
 
@@ -83,6 +88,7 @@ def repeatable(seed: int) -> Iterator[None]:
 def run_trial(settings: Settings, source: ReplaySource, plan: Plan) -> Trial:
     """Runs to the end of the source and flat. Raises what a refused start raises, and NeverEnded."""
     settings = settings if plan.ends_trading else goes_on(settings)
+    settings = evolve(settings, shutdown=evolve(settings.shutdown, flatten_deadline_s=WAY_OUT_S))
     with repeatable(plan.seed):
         return trio.run(_run, settings, source, plan, clock=trio.testing.MockClock(autojump_threshold=0))
 
