@@ -211,7 +211,7 @@ class Bot:
     def on_lifecycle(self, before: LifecycleState, event: LifecycleEvent, after: LifecycleState) -> None:
         self.changed_ms["lifecycle"] = self.io.clock.mono_ms()
         self.note("info", "lifecycle", before=before.name, after=after.name)
-        self.scribe.transition("lifecycle", "process", before.name, after.name, event.name)
+        self.scribe.transition("lifecycle", "process", before.name, after.name, event.name, event_id="lifecycle")
         if after in (LifecycleState.STOPPED, LifecycleState.STOPPED_EXPOSED):
             self.scribe.trails(UNTOLD)
         self.scribe.commit()
@@ -300,7 +300,7 @@ class Bot:
         self.evidence.disturbed(self.safety.incident)
 
     def on_link(self, name: str, before: ConnectionState, event: ConnectionEvent, after: ConnectionState) -> None:
-        self.scribe.transition("connection", name, before.name, after.name, event.name)
+        self.scribe.transition("connection", name, before.name, after.name, event.name, event_id=f"link:{name}")
         self.scribe.commit()
 
     def on_causes(self) -> None:

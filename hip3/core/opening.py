@@ -101,6 +101,7 @@ class Opener:
             edge_bps=signal.edge_bps,
             reference_px=signal.reference_px,
         )
+        self.scribe.event_id = f"signal:{signal.id}"
         self.ledger.register(intent)
         result = self.scheduler.enqueue_new(intent, in_flight)
         if not result.accepted:

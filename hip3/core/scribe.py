@@ -8,7 +8,8 @@ storage is told once to `on_trouble` and never raises here, because what reduces
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
 
@@ -70,7 +71,8 @@ class Scribe:
     on_trouble: Callable[[str], None]
     on_recovered: Callable[[], None] = lambda: None
     event_id: str = ""
-    """What the present step is about: a fact, a post, a command. It stands on every transition of the step."""
+    """What the present step is about: a fact, a post, a command. It stands on every transition of the step; empty between
+    steps, for a row that names the wrong event is worse than one that names none."""
     is_failing: bool = False
     commits: int = 0
     failures: int = 0
@@ -78,6 +80,8 @@ class Scribe:
     _untold: deque[tuple[SignalRecord, Trail]] = field(factory=lambda: deque(maxlen=UNTOLD))
     _nonce: int = 0
     _nonce_kept: int = 0
+    _is_whole: bool = True
+    """False within a step: what was noted so far is not all of it."""
 
     # ---- the order path
 
@@ -173,9 +177,11 @@ class Scribe:
         reason_code: str,
         message: str = "",
         metadata: Mapping[str, object] | None = None,
+        event_id: str | None = None,
     ) -> None:
-        """A row of the audit log about a cold machine, a decision or an operator."""
-        at, about, facts = self.wall_ms(), self.event_id, metadata or {}
+        """A row of the audit log about a cold machine, a decision or an operator; `event_id` None is that of the step."""
+        at, facts = self.wall_ms(), metadata or {}
+        about = self.event_id if event_id is None else event_id
         row = Transition(at, category, entity_id, before, after, reason_code, message, about, facts)
         self._later.append(lambda: row)
 
@@ -260,8 +266,28 @@ class Scribe:
 
     # ---- the end of a step
 
+    @contextmanager
+    def step(self, event_id: str) -> Iterator[None]:
+        """What is noted inside is one commit, at the end: a cause that comes up half-way does not cut it in two (REC-2).
+
+        For steps without a suspension point: nothing can act on a cause before the step that brought it has ended.
+        """
+        self.event_id = event_id
+        self._is_whole = False
+        try:
+            yield
+        finally:
+            self._is_whole = True
+            self.event_id = ""
+        self.commit()
+
     def commit(self) -> bool:
-        """Makes what was noted survive the process, as one whole; True also where there was nothing. Never raises."""
+        """Makes what was noted survive the process, as one whole; True also where there was nothing. Never raises.
+
+        Within a `step` it is left to the step's end.
+        """
+        if not self._is_whole:
+            return True
         if self._nonce > self._nonce_kept:
             self.state(NONCE_KEY, str(self._nonce))
             self._nonce_kept = self._nonce

@@ -27,6 +27,7 @@ from hip3.venue.hyperliquid.signing import TradingKey
 POLL_S = 0.05
 START_S = 30.0
 """Ours: for a process to come up on a busy machine."""
+STOP_S = 20.0  # the way out of a bot (END-1)
 FLAT_S = 60.0  # as the bot's own bound of a close (RUN-1, item 6)
 WATCHDOG_S = 5.0  # DEAD-1: flat within stale_ms and these
 BOT_KEY, WATCHDOG_KEY = "HIP3_DRILL_BOT_KEY", "HIP3_DRILL_WATCHDOG_KEY"
@@ -211,11 +212,11 @@ class Stage:
         self.saw("hip3 flatten --verify: the venue shows no order and no position")
 
     async def stop_all(self) -> None:
-        """Ends what was started, newest first; within 20 s, then by SIGKILL."""
+        """Ends what was started, newest first; each within STOP_S, then by SIGKILL."""
         for process in reversed(self._processes):
             if process.poll() is None:
                 process.terminate()
-            with trio.move_on_after(20, shield=True) as scope:
+            with trio.move_on_after(STOP_S, shield=True) as scope:
                 await process.wait()
             if scope.cancelled_caught:
                 process.kill()

@@ -14,14 +14,13 @@ from hip3.ops import latch, run_facts
 def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str) -> None:
     """Puts back what `memory` holds and marks the start of this run, in one commit."""
     now = bot.io.clock.wall_ms()
-    bot.scribe.event_id = f"run:{bot.run_id}"
-    latch.restore(bot.safety, memory.values.get(latch.KEY))
-    if not memory.is_empty:
-        _resume(bot, bookkeeper, memory, config_hash, now)
-    bot.scribe.state(RUN_KEY, f"{bot.run_id}|{now}|{config_hash}")
-    bot.scribe.state(ENDED_KEY, None)
-    bot.scribe.state(run_facts.KEY, run_facts.dump(bot.settings))
-    bot.scribe.commit()
+    with bot.scribe.step(f"run:{bot.run_id}"):
+        latch.restore(bot.safety, memory.values.get(latch.KEY))
+        if not memory.is_empty:
+            _resume(bot, bookkeeper, memory, config_hash, now)
+        bot.scribe.state(RUN_KEY, f"{bot.run_id}|{now}|{config_hash}")
+        bot.scribe.state(ENDED_KEY, None)
+        bot.scribe.state(run_facts.KEY, run_facts.dump(bot.settings))
 
 
 def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str, now: int) -> None:

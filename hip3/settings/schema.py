@@ -285,6 +285,7 @@ class ReconcileKeys:
     """`[reconcile]`: how far the books may be from the venue, and how long it may be left unfollowed (REC-3, REC-4)."""
 
     backfill_window_ms: int = _whole(600_000)
+    # Ours: cents apart is the venue's rounding; the smallest order (10 USD) apart is an order that we do not know.
     drift_warn_sz: Decimal = _usd("0", above_low=False)
     drift_warn_usd: Decimal = _usd("1", above_low=False)
     drift_critical_usd: Decimal = _usd("10")

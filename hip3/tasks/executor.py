@@ -192,6 +192,7 @@ class Executor:
         if sent is not None:
             self._after_send(*sent)
         self.scribe.commit()
+        self.scribe.event_id = ""
 
     async def _send_next(self) -> tuple[Post, SignedAction] | None:
         """One tick of the scheduler and, where it gives a batch, one post; what left, or None."""
@@ -228,8 +229,10 @@ class Executor:
         is_held = self.budget.holds(self.clock.mono_ms())
         while (request := self.inbox.exits.get_nowait()) is not None:
             if not is_held:
+                self.scribe.event_id = f"exit:{request.coin}:{request.reason.value}"
                 self.closer.close(request, self.posts.in_flight)
         if not is_held:
+            self.scribe.event_id = "protection"
             self.closer.protect(self.posts.in_flight)
 
     def cancel_stray(self, update: OrderUpdate) -> bool:
@@ -335,6 +338,7 @@ class Executor:
             self.settler.unsent(post, f"its bytes cannot be made: {e}", unencodable(sendable))
             return None
         now = self.clock.wall_ms()
+        self.scribe.event_id = f"post:{post.id}"
         for intent in sendable.orders:
             self.ledger.mark_sent(intent.cloid, now, nonce)
         self.budget.spend(len(sendable.orders) + len(sendable.cancels), self.clock.mono_ms())

@@ -76,7 +76,7 @@ class PositionTask:
     """Called after each fact, in the same step; for invariants and displays."""
     _strays: set[int] = field(factory=set)
     _foreign_may_block: bool = True
-    """Until the account was read for the first time: what is found then was there before us."""
+    """Until the account was compared for the first time: what is found then was there before us."""
     diffs: SnapshotDiffs = field(factory=SnapshotDiffs)
     trades: deque[Trade] = field(factory=lambda: deque(maxlen=KEPT_TRADES))
 
@@ -87,7 +87,11 @@ class PositionTask:
 
     def handle(self, fact: f.Fact) -> None:
         """Applies one fact and passes on what followed; all that is to be remembered of it is one commit (REC-2)."""
-        self.scribe.event_id = f.event_id(fact)
+        with self.scribe.step(f.event_id(fact)):
+            self._apply(fact)
+        self.on_change()
+
+    def _apply(self, fact: f.Fact) -> None:
         consequences = self.bookkeeper.apply(fact, self.clock.wall_ms())
         for consequence in consequences:
             self._pass_on(consequence)
@@ -103,9 +107,8 @@ class PositionTask:
             self.ready.set(Condition.ORDER_SNAPSHOT, holds=True)
             self._note("info", "open_orders_loaded", count=len(fact.open_orders))
             self.scribe.state(INGEST_KEY, str(self.clock.wall_ms()))
-            self._foreign_may_block = False
-        self.scribe.commit()
-        self.on_change()
+        if self.bookkeeper.synced:
+            self._foreign_may_block = False  # the first reading was compared: what comes now came after us
 
     def _pass_on(self, consequence: b.Consequence) -> None:
         match consequence:

@@ -70,6 +70,10 @@ class Timers:
 
     def look(self) -> None:
         """One look at everything."""
+        with self.scribe.step("timer"):
+            self._look()
+
+    def _look(self) -> None:
         if self.safety.mode is not SafetyMode.HALT:
             self._exits()
         self._overdue()
@@ -79,8 +83,6 @@ class Timers:
             self.scribe.follow_up(record.signal.id, after, edge)
         self.scribe.trails(TRAILS_A_LOOK)
         self.on_look()
-        self.scribe.event_id = "timer"
-        self.scribe.commit()
 
     def _exits(self) -> None:
         ledger, now = self.bookkeeper.ledger, self.clock.wall_ms()

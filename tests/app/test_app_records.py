@@ -211,3 +211,33 @@ async def test_what_became_of_a_close_of_the_way_out_is_on_record() -> None:
         ((_, close),) = closes(world)
         states = [r.state for r in world.recorder.records if isinstance(r, ResultRecord) and r.cloid == close["c"]]
         assert states == ["UNKNOWN", "FILLED"]
+
+
+async def test_a_trade_that_halts_is_one_commit_with_its_latch_and_its_counters() -> None:
+    """REC-2, RISK-1: a kill between the fill and what it made cross would lose one of them; so there is no between."""
+    settings = bot_settings({**BRIEF, "risk.max_cumulative_loss_usd": "0.01"})
+    async with open_world(settings, dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("position_closed")))
+        (commit,) = [c for c in world.recorder.commits if any(isinstance(r, TradeRecord) for r in c)]
+        assert any(isinstance(r, FillRecord) for r in commit)
+        values = {r.key: r.value for r in commit if isinstance(r, StateRecord)}
+        assert "CUMULATIVE_LOSS" in str(values["safety"])
+        assert values["risk.crossed"] == "CUMULATIVE_LOSS"
+        assert values[f"position.{SNDK}"] is None
+        assert any(isinstance(r, Transition) and r.category == "safety" and r.to_state == "HALT" for r in commit)
+        assert any(isinstance(r, ResultRecord) and r.is_terminal for r in commit)
+
+
+async def test_every_row_names_what_it_came_from() -> None:
+    """STO-3: an order is registered for a signal or an exit, sent in a post, moved by an answer; a link by itself."""
+    async with open_world(bot_settings(BRIEF), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: len(closes(world)) == 1 and not world.positions())
+        assert (await world.end()).exit_code == 0
+        rows = chains(world.recorder.records)
+        entry, close = (rows["order", str(o["c"])] for o in world.orders())
+        signal = next(r.signal_id for r in world.recorder.records if isinstance(r, SignalRecord))
+        assert [row.event_id.partition(":")[0] for row in entry] == ["signal", "post", "OrderAnswered"]
+        assert entry[0].event_id == f"signal:{signal}"
+        assert [row.event_id for row in close][:2] == [f"exit:{SNDK}:time_stop", "post:2"]
+        assert {row.event_id for row in rows["connection", "account"][1:]} >= {"link:account"}
+        assert {row.event_id for row in rows["lifecycle", "process"]} == {"lifecycle"}

@@ -13,7 +13,7 @@ from hip3.core.records import IntentRecord, ResultRecord, StateRecord, TradeReco
 from hip3.core.remembered import remembered_from
 from hip3.core.run_mode import RunMode
 from hip3.core.scribe import NONCE_KEY
-from hip3.exchange.faults import Drop, Point, ReplaceBody, Rule
+from hip3.exchange.faults import Delay, Drop, Point, ReplaceBody, Rule
 from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
 from hip3.ops.commands import Operator
@@ -415,3 +415,17 @@ async def test_a_protective_stop_is_taken_over_by_the_next_run() -> None:
         await world.until(lambda: not world.open_orders(), 20)
         assert not world.events("stray_order")
         assert (await world.end()).exit_code == 0
+
+
+async def test_foreign_orders_block_although_the_fills_come_after_the_orders() -> None:
+    """REC-1: the snapshot of fills is late, so the first reading waits; what it lists was there before us all the same."""
+    async with open_world(bot_settings(STOPS), dislocated(20).pulse(60).source(), config=FAST) as world:
+        await world.ready()
+        await world.kill()
+        await by_hand(world, OrderSide.BUY, "580", "0.1", tif=TimeInForce.GTC)
+        world.faults.add(Rule(Point.FRAME, Delay(3000), lambda s: s == "userFills", uses=1))
+        world.restart()
+        await world.started.wait()
+        await world.until(lambda: world.bot.ready.is_ready, 20)
+        assert "FOREIGN_ORDERS" in [c.code.value for c in world.bot.safety.causes]
+        assert not world.bot.safety.allows_entry
