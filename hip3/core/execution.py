@@ -8,7 +8,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
+from hip3.core.consequences import Closed, Corrected, Filled, OrderRejected
 from hip3.core.orders import CancelIntent, OrderIntent
 
 

@@ -8,10 +8,23 @@ from decimal import Decimal
 
 from attrs import define, field
 
-from hip3.core import bookkeeper as b
 from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.clock import Clock
+from hip3.core.consequences import (
+    Adopted,
+    Closed,
+    Consequence,
+    Corrected,
+    Doubted,
+    Filled,
+    FillsSnapshot,
+    OrderEnded,
+    OrderRejected,
+    OrderRests,
+    PositionsAgree,
+    StrayOrder,
+)
 from hip3.core.diffs import SnapshotDiffs
 from hip3.core.events import OrderUpdate
 from hip3.core.execution import EventSink, SlippageMeasured
@@ -95,8 +108,8 @@ class PositionTask:
         consequences = self.bookkeeper.apply(fact, self.clock.wall_ms())
         for consequence in consequences:
             self._pass_on(consequence)
-        if any(isinstance(c, b.PositionsAgree) for c in consequences):
-            if any(isinstance(c, b.Corrected) for c in consequences):
+        if any(isinstance(c, PositionsAgree) for c in consequences):
+            if any(isinstance(c, Corrected) for c in consequences):
                 self.read_account_soon()  # what had to be corrected must be seen to agree by itself
             else:
                 self.on_agree()
@@ -110,21 +123,21 @@ class PositionTask:
         if self.bookkeeper.synced:
             self._foreign_may_block = False  # the first reading was compared: what comes now came after us
 
-    def _pass_on(self, consequence: b.Consequence) -> None:
+    def _pass_on(self, consequence: Consequence) -> None:
         match consequence:
-            case b.Filled():
+            case Filled():
                 self._filled(consequence)
-            case b.Closed():
+            case Closed():
                 self._closed(consequence)
-            case b.OrderEnded(order):
+            case OrderEnded(order):
                 self._ended(order)
-            case b.OrderRests(order):
+            case OrderRests(order):
                 self.scribe.result(order)
                 self._note("info", "order_open", cloid=str(order.cloid), coin=order.intent.coin)
                 self.wake_executor.ring()
-            case b.OrderRejected():
+            case OrderRejected():
                 self._rejected(consequence)
-            case b.Doubted(subject, why):
+            case Doubted(subject, why):
                 self._note("warning", "in_doubt", subject=subject, why=why)
                 if subject in self.bookkeeper.ledger.positions:
                     self.ready.set(Condition.POSITION_SYNCED, holds=False)
@@ -132,7 +145,7 @@ class PositionTask:
                     self.read_account_soon()
                 else:
                     self.wake_reconcile.ring()
-            case b.Corrected(coin, ours, venue):
+            case Corrected(coin, ours, venue):
                 why = "the venue stated it twice"
                 self.scribe.transition("reconcile", coin, str(ours), str(venue), "CORRECTED", why)
                 self.scribe.position(self.bookkeeper.ledger.position(coin))
@@ -140,21 +153,21 @@ class PositionTask:
                 self.diffs.corrected(f"{coin} from {ours} to {venue}", self.clock.mono_ms())
                 self.on_drift(coin, ours, venue)
                 self.events.put(consequence)
-            case b.Adopted() | b.StrayOrder() | b.FillsSnapshot() | b.PositionsAgree():
+            case Adopted() | StrayOrder() | FillsSnapshot() | PositionsAgree():
                 self._about_account(consequence)
 
-    def _about_account(self, consequence: b.Adopted | b.StrayOrder | b.FillsSnapshot | b.PositionsAgree) -> None:
+    def _about_account(self, consequence: Adopted | StrayOrder | FillsSnapshot | PositionsAgree) -> None:
         match consequence:
-            case b.Adopted(coin, venue):
+            case Adopted(coin, venue):
                 self.scribe.position(self.bookkeeper.ledger.position(coin))
                 self._note("warning", "position_adopted", coin=coin, venue=venue)
-            case b.StrayOrder(update):
+            case StrayOrder(update):
                 self._stray(update)
-            case b.FillsSnapshot(count):
+            case FillsSnapshot(count):
                 self.ready.set(Condition.FILLS_SNAPSHOT, holds=True)
                 self._note("info", "user_fills_snapshot", count=count)
                 self.wake_reconcile.ring()
-            case b.PositionsAgree(time_ms):
+            case PositionsAgree(time_ms):
                 ledger = self.bookkeeper.ledger
                 if time_ms and not any(ledger.is_moving(coin) for coin in ledger.positions):
                     self.scribe.cursor(time_ms, "statement")
@@ -176,7 +189,7 @@ class PositionTask:
         if self._foreign_may_block:
             self.on_foreign(update)
 
-    def _closed(self, closed: b.Closed) -> None:
+    def _closed(self, closed: Closed) -> None:
         trade = closed.trade
         self.trades.append(trade)
         self.tally.on_trade(trade)
@@ -214,7 +227,7 @@ class PositionTask:
             self._closed_nothing(position)
         self.wake_executor.ring()
 
-    def _rejected(self, rejected: b.OrderRejected) -> None:
+    def _rejected(self, rejected: OrderRejected) -> None:
         order, error = rejected.order, rejected.error
         coin = order.intent.coin
         self._note("info", "action_rejected", cloid=str(order.cloid), coin=coin, error=error)
@@ -239,7 +252,7 @@ class PositionTask:
         position.close_not_before_ms = self.clock.wall_ms() + ASK_BEFORE_CLOSE_MS
         self.read_account_soon()
 
-    def _filled(self, filled: b.Filled) -> None:
+    def _filled(self, filled: Filled) -> None:
         fill, order = filled.fill, filled.order
         self.tally.on_fill(fill)
         position = self.bookkeeper.ledger.position(fill.coin)

@@ -13,10 +13,10 @@ import trio
 from attrs import define, field
 
 from hip3.core import units
-from hip3.core.bookkeeper import Closed, Corrected, Filled, OrderRejected
 from hip3.core.breaker import TRIPS_HOLD, RunawayBreaker
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
+from hip3.core.consequences import Closed, Corrected, Filled, OrderRejected
 from hip3.core.execution import ActionSent, ExecutionEvent, FlattenFailed, SendFailed, SlippageMeasured
 from hip3.core.guards import GuardLevel, GuardName, Guards
 from hip3.core.journal import Journal

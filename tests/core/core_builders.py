@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from hip3.core import facts as f
-from hip3.core.bookkeeper import Bookkeeper, Consequence
+from hip3.core.bookkeeper import Bookkeeper
+from hip3.core.consequences import Consequence
 from hip3.core.events import AccountState, AssetCtx, Bbo, Fill, Level, OrderUpdate, OrderUpdates, Position, UserFills
 from hip3.core.ids import CloidFactory, MarketKey, MarketSpec, OrderSide, TimeInForce
 from hip3.core.ledger import Ledger, TrackedOrder

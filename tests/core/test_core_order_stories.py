@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from hip3.core import facts as f
-from hip3.core.bookkeeper import Closed, Doubted, OrderEnded
+from hip3.core.consequences import Closed, Doubted, OrderEnded
 from hip3.core.events import Fill, OrderUpdate
 from hip3.core.ids import OrderSide
 from hip3.core.ledger import TrackedOrder

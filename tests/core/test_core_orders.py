@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from hip3.core import facts as f
-from hip3.core.bookkeeper import Consequence, Doubted, Filled, OrderEnded, OrderRejected
+from hip3.core.consequences import Consequence, Doubted, Filled, OrderEnded, OrderRejected
 from hip3.core.ids import OrderSide, TimeInForce
 from hip3.core.ledger import KEPT_FINISHED
 from hip3.core.orders import OrderOutcome, OutcomeKind

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hip3.core import facts as f
-from hip3.core.bookkeeper import Adopted, Closed, Consequence, Corrected, Doubted, Filled, FillsSnapshot, PositionsAgree
+from hip3.core.consequences import Adopted, Closed, Consequence, Corrected, Doubted, Filled, FillsSnapshot, PositionsAgree
 from hip3.core.events import Fill
 from hip3.core.ids import OrderSide, TimeInForce
 from hip3.core.ledger import entry_time
