@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.postgres_server import names, own_postgres, postgres, postgres_url
+
+__all__ = ["names", "own_postgres", "postgres", "postgres_url"]  # fixtures
+
 # Two shared cores: enough examples to find what a property hides, few enough for the whole suite to stay quick.
 settings.register_profile("hip3", derandomize=False, print_blob=True, deadline=None, max_examples=60)
 # Ten thousand stories a machine: `scripts/interleavings` (docs/simulation.md). Its seed is given and printed.

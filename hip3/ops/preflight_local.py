@@ -141,7 +141,7 @@ def _check_lock(place: Place, own_holder: str | None) -> Finding:
     if holder is not None and holder == own_holder:
         return passed(check, f"{place.lock_file}: held by process {holder}, the bot that is validated")
     if holder is not None or (session is not None and own_holder is None):
-        who = f"process {holder}" if holder is not None else f"session {session} of the server"
+        who = f"process {holder}" if holder is not None else session
         remedy = f"stop it first, or give each bot a {STATE_VAR} or a database of its own"
         return failed(check, f"{place.lock_file}: {who} writes to this store", remedy)
     return passed(check, f"{place.lock_file}: free")

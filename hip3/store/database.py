@@ -5,6 +5,7 @@ Connections to PostgreSQL have a deadline on everything, so that a server that n
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,12 +78,17 @@ def open_engine(place: Place, *, writes: bool) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "options": f"{POSTGRES_OPTIONS} -c default_transaction_read_only={mode}",
-            "application_name": "hip3",
+            "application_name": application_name(),
             "keepalives_idle": 5,
             "tcp_user_timeout": STATEMENT_TIMEOUT_MS,
         },
     )
     return engine if writes else engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+def application_name() -> str:
+    """What a session tells the server of itself, for whoever finds its lock taken: process and machine, 63 bytes at most."""
+    return f"hip3 process {os.getpid()} on {os.uname().nodename}"[:63]
 
 
 def _sqlite(file: Path, *, writes: bool) -> Engine:

@@ -18,7 +18,12 @@ from hip3.store.database import is_postgres, try_advisory_lock
 from hip3.store.errors import StoreInUse, StoreUnusable
 
 ADVISORY_KEY = 0x68697033  # "hip3" in ASCII
-_HOLDER = text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = :key AND classid = 0 AND granted LIMIT 1")
+_HOLDER = text(
+    "SELECT l.pid, a.application_name, host(a.client_addr) FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid "
+    "WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = :key AND l.granted "
+    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1"
+)
+"""Of this database: each has advisory locks of its own. What the session says of itself only its own user may see."""
 
 
 @define
@@ -80,11 +85,15 @@ def lock_holder(path: Path) -> str | None:
 
 
 def server_lock_holder(connection: Connection) -> str | None:
-    """On PostgreSQL: the session that holds the lock, None where nobody does; None for a file."""
+    """On PostgreSQL: who holds the lock, in words, None where nobody does; None for a file."""
     if not is_postgres(connection):
         return None
-    holder = connection.execute(_HOLDER, {"key": ADVISORY_KEY}).scalar()
-    return None if holder is None else str(holder)
+    found = connection.execute(_HOLDER, {"key": ADVISORY_KEY}).first()
+    if found is None:
+        return None
+    session, name, address = found
+    where = f", from {address}" if address else ""
+    return f"{name} (session {session} of the server{where})" if name else f"session {session} of the server"
 
 
 def hold_server_lock(connection: Connection, place: str) -> None:
@@ -93,8 +102,7 @@ def hold_server_lock(connection: Connection, place: str) -> None:
         return
     with connection.begin():
         if not try_advisory_lock(connection, ADVISORY_KEY):
-            holder = connection.execute(_HOLDER, {"key": ADVISORY_KEY}).scalar()
             raise StoreInUse(
-                f"{place}: session {holder or 'unknown'} of the server writes to this store; "
+                f"{place}: {server_lock_holder(connection) or 'another session of the server'} writes to this store; "
                 "stop the bot behind it first, or give each bot a database of its own"
             )
