@@ -13,7 +13,7 @@ from hip3.ops.journal_file import json_value
 from hip3.ops.status_view import status_view
 from hip3.simulate.world import World, open_world
 from tests.app.app_builders import FAST, Script, bot_settings, cut_account, dislocated
-from tests.app.test_app_operator import flat_in_halt, operate
+from tests.app.operator_desk import flat_in_halt, operate
 
 UNHALT = 'hip3 ops unhalt --reason "..."'
 PROMOTE = 'hip3 ops promote --reason "..."'

@@ -8,8 +8,8 @@ from hip3.exchange.faults import Faults, HttpAnswer, Point, Rule
 from hip3.fsm.safety import SafetyMode
 from hip3.simulate.world import World, open_world
 from tests.app.app_builders import FAST, Script, bot_settings, by_hand, dislocated, entries
-from tests.app.test_app_operator import LIVE, audit, codes, operate, refusals
-from tests.app.test_app_recovery import SILENT
+from tests.app.operator_desk import LIVE, audit, codes, operate, refusals
+from tests.app.test_app_drift import SILENT
 
 UNREAD = Rule(Point.INFO, HttpAnswer(500), lambda s: s == "clearinghouseState", uses=None)
 SAFE, HALT = SafetyMode.ARMED_SAFE, SafetyMode.HALT

@@ -10,7 +10,7 @@ from hip3.exchange.config import ExchangeConfig
 from hip3.fsm.safety import SafetyMode
 from hip3.simulate.world import open_world
 from tests.app.app_builders import MU, NVDA, SNDK, Script, bot_settings, sent
-from tests.app.test_app_operator import operate
+from tests.app.operator_desk import operate
 
 COINS = (SNDK, MU, NVDA)
 

@@ -9,31 +9,18 @@ import trio
 
 from hip3.core.gates import Refusal, Verdict
 from hip3.core.ids import OrderSide, TimeInForce
-from hip3.core.records import IntentRecord, ResultRecord, StateRecord, TradeRecord
+from hip3.core.records import IntentRecord, StateRecord
 from hip3.core.remembered import remembered_from
-from hip3.core.run_mode import RunMode
 from hip3.core.scribe import NONCE_KEY
-from hip3.exchange.faults import Delay, Drop, Point, ReplaceBody, Rule
+from hip3.exchange.faults import Delay, Drop, Point, Rule
 from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
 from hip3.ops.commands import Operator
 from hip3.simulate.world import World, open_world
-from tests.app.app_builders import FAST, SLOW, SNDK, Script, bot_settings, by_hand, closes, dislocated, entries, judged
+from tests.app.app_builders import FAST, SLOW, SNDK, bot_settings, by_hand, closes, dislocated, entries, judged
+from tests.app.restarts import STOPS, again, trades
 
 D = Decimal
-STOPS = {"position.time_stop_ms": 8000, "position.reduce_only_timeout_ms": 16000}
-
-
-async def again(world: World, after_s: float = 0.5) -> None:
-    """The process dies, and another starts a moment later."""
-    await world.kill()
-    await trio.sleep(after_s)
-    world.restart()
-    await world.started.wait()
-
-
-def trades(world: World) -> list[TradeRecord]:
-    return [r for r in world.recorder.records if isinstance(r, TradeRecord)]
 
 
 async def test_a_position_outlives_the_process_and_its_time_stop_is_not_reset() -> None:
@@ -280,121 +267,6 @@ async def test_damaged_risk_counters_halt() -> None:
         assert world.bot.safety.mode is SafetyMode.HALT
         assert "risk counters" in world.bot.safety.causes[0].message
         assert (await world.end()).exit_code == 0
-
-
-# ---- drift (REC-4)
-
-SILENT = (
-    Rule(Point.FRAME, Drop(), lambda s: s == "userFills", uses=None),
-    Rule(Point.INFO, ReplaceBody("[]"), lambda s: s == "userFillsByTime", uses=None),
-)
-"""No fill reaches the bot, by frame or by question: only the account's statement tells of it."""
-
-
-@pytest.mark.parametrize(
-    ("keys", "code", "mode"),
-    [
-        ({"drift_critical_usd": 20}, "RECONCILE_WARN", SafetyMode.ARMED_SAFE),  # 0.02 x 600 is 12 USD
-        ({"drift_warn_usd": 20}, None, SafetyMode.ARMED_LIVE),
-        ({"drift_warn_sz": 1}, None, SafetyMode.ARMED_LIVE),
-        ({}, "RECONCILE_CRITICAL", SafetyMode.HALT),
-        ({"drift_critical_usd": 20, "drift_critical_sz": 0.001}, "RECONCILE_CRITICAL", SafetyMode.HALT),
-    ],
-    ids=["warn", "tolerated in USD", "tolerated in base units", "critical in USD", "critical in base units"],
-)
-async def test_how_far_the_books_are_off_decides_what_may_go_on(
-    keys: dict[str, float], code: str | None, mode: SafetyMode
-) -> None:
-    """REC-4, SAFE-4: the owner sells a part and no fill tells of it: corrected when stated twice, and judged by its size."""
-    long = {"position.time_stop_ms": 200_000, "position.reduce_only_timeout_ms": 300_000}
-    settings = bot_settings(long | {f"reconcile.{k}": v for k, v in keys.items()})
-    async with open_world(settings, dislocated().pulse(300).source(), config=FAST) as world:
-        await world.until(lambda: bool(world.events("fill")))
-        world.faults.add(*SILENT)
-        await by_hand(world, OrderSide.SELL, "590", "0.02", reduce_only=True)
-        seen: list[tuple[str | None, SafetyMode]] = []
-
-        def corrected() -> bool:
-            codes = [c.code.value for c in world.bot.safety.causes if c.code.value.startswith("RECONCILE")]
-            seen.append((codes[0] if codes else None, world.bot.safety.mode))
-            return bool(world.events("position_corrected"))
-
-        await world.until(corrected, 90)
-        assert (code, mode) in seen
-        assert {c for c, _ in seen} <= {None, code}
-        if code == "RECONCILE_WARN":  # the next statement agrees
-            await world.until(lambda: world.bot.safety.mode is SafetyMode.ARMED_LIVE, 90)
-        world.faults.rules.clear()
-        assert (await world.end()).exit_code == 0
-
-
-async def test_a_position_that_only_the_venue_holds_is_critical_and_closed() -> None:
-    """REC-4, LESSONS 30: a one-sided market halts, and the halt closes what the venue shows; nothing is added to it."""
-    async with open_world(bot_settings(STOPS), Script().calm().pulse(300).source(), config=FAST) as world:
-        await world.ready()
-        world.faults.add(*SILENT)
-        await by_hand(world, OrderSide.BUY, "610", "0.1")
-        await world.until(lambda: world.bot.safety.mode is SafetyMode.HALT, 90)
-        assert "RECONCILE_CRITICAL" in [c.code.value for c in world.bot.safety.causes]
-        await world.until(lambda: not world.positions(), 20)
-        assert [o["r"] for o in world.orders()] == [False, True]  # the owner's entry, the halt's close
-        world.faults.rules.clear()
-        assert (await world.end()).exit_code == 0
-
-
-# ---- run modes (REC-5)
-
-
-async def test_a_dry_run_decides_everything_and_sends_nothing() -> None:
-    """REC-5: signals pass the gates and are signed; no action reaches the venue, and the results say why."""
-    source = dislocated().rising(4, 8).pulse(60).source()
-    async with open_world(bot_settings(STOPS), source, config=FAST, run_mode=RunMode.DRY_RUN) as world:
-        await world.ready()
-        await world.until(lambda: len(world.events("dry_run")) >= 3, 30)
-        assert (await world.end()).exit_code == 0
-        assert not world.exchange.received
-        results = [r for r in world.recorder.records if isinstance(r, ResultRecord)]
-        assert {r.error for r in results} == {"dry run: not sent"}
-        assert all(r.is_terminal for r in results)
-        assert not [r for r in world.recorder.records if isinstance(r, IntentRecord)]
-
-
-async def test_a_dry_run_touches_nothing_that_it_finds() -> None:
-    """REC-5: another's position and order are as they were when a dry run ends; it says what it saw and exits 0."""
-    async with open_world(bot_settings(STOPS), Script().calm().pulse(60).source(), config=FAST) as world:
-        await world.ready()
-        await world.kill()
-        await by_hand(world, OrderSide.BUY, "610", "0.1")
-        await by_hand(world, OrderSide.BUY, "580", "0.1", tif=TimeInForce.GTC)
-        before = len(world.exchange.received)
-        world.restart(run_mode=RunMode.DRY_RUN)
-        await world.started.wait()
-        await trio.sleep(20)  # longer than the time stop
-        outcome = await world.end()
-        assert (len(world.exchange.received), outcome.exit_code) == (before, 0)
-        assert len(outcome.residual) == 2
-
-
-async def test_backfill_only_brings_the_books_up_to_date_and_ends() -> None:
-    """REC-5: fills made meanwhile are booked, the cursor moves, nothing is sent, and the run ends by itself."""
-    async with open_world(bot_settings(STOPS), dislocated().pulse(60).source(), config=FAST) as world:
-        await world.until(lambda: bool(world.events("fill")))
-        await world.kill()
-        cursor = remembered_from(world.recorder.records, 0).cursor_ms
-        await by_hand(world, OrderSide.SELL, "590", str(world.positions()[SNDK].szi), reduce_only=True)
-        before = len(world.exchange.received)
-        world.restart(run_mode=RunMode.BACKFILL_ONLY)
-        await world.started.wait()
-        with trio.fail_after(30):
-            await world.ended.wait()
-        assert world.result is not None
-        assert (world.result.outcome.exit_code, world.result.outcome.stop_reason) == (0, "the books are up to date")
-        assert len(trades(world)) == 1
-        moved = remembered_from(world.recorder.records, 0).cursor_ms
-        assert moved is not None
-        assert cursor is not None
-        assert moved > cursor
-        assert len(world.exchange.received) == before
 
 
 async def test_a_protective_stop_is_taken_over_by_the_next_run() -> None:

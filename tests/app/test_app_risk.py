@@ -8,17 +8,8 @@ from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.faults import Delay, Drop, Faults, Point, Rule
 from hip3.fsm.safety import SafetyMode
 from hip3.simulate.world import World, open_world
-from tests.app.app_builders import (
-    FAST,
-    MU,
-    SNDK,
-    Script,
-    bot_settings,
-    dislocated,
-    entries,
-    judged,
-)
-from tests.app.test_app_operator import operate
+from tests.app.app_builders import FAST, MU, SNDK, Script, bot_settings, dislocated, entries, judged
+from tests.app.operator_desk import operate
 
 BRIEF = {"position.time_stop_ms": 2000}
 TRIPS = dislocated().rising(6, 6, start_px=620).rising(10, 10, start_px=640).rising(14, 16, start_px=660)

@@ -9,7 +9,7 @@ from hip3.exchange.faults import Drop, Faults, Point, Rule
 from hip3.fsm.safety import SafetyMode
 from hip3.simulate.world import World, open_world
 from tests.app.app_builders import FAST, MU, SNDK, Script, bot_settings, closes, entries, judged
-from tests.app.test_app_operator import codes, operate, refusals
+from tests.app.operator_desk import codes, operate, refusals
 
 BRIEF = {"position.time_stop_ms": 2000}
 RISING = Script().calm().rising(2, 30)

@@ -17,7 +17,7 @@ from hip3.ops.journal_file import json_value
 from hip3.ops.status_view import status_view
 from hip3.simulate.world import START_MS, World, open_world
 from tests.app.app_builders import FAST, Script, bot_settings, by_hand, cut_account, dislocated, entries, judged
-from tests.app.test_app_operator import codes, operate, refusals
+from tests.app.operator_desk import codes, operate, refusals
 
 BRIEF = {"position.time_stop_ms": 2000}
 

@@ -9,7 +9,7 @@ from hip3.core.scribe import RISK_KEY
 from hip3.fsm.safety import SafetyMode
 from hip3.simulate.world import open_world
 from tests.app.app_builders import FAST, Script, bot_settings, dislocated, entries, judged
-from tests.app.test_app_recovery import again
+from tests.app.restarts import again
 from tests.app.test_app_risk import causes, halted, released
 
 BRIEF = {"position.time_stop_ms": 2000}

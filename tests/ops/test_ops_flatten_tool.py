@@ -17,7 +17,7 @@ from hip3.ops.stop import Stop
 from hip3.venue.hyperliquid.endpoints import Network
 from hip3.venue.hyperliquid.signing import Signer, TradingKey
 from tests.app.failures.scenes import NVDA, SNDK, URL, lost
-from tests.io.test_io_flatten import Desk, desk
+from tests.io.flatten_desk import Desk, desk
 
 STRANGER = Signer(TradingKey((5).to_bytes(32, "big")), Network.PAPER)
 

@@ -24,7 +24,7 @@ from hip3.core.records import Record
 from hip3.fsm.safety import SafetyMode
 from hip3.tasks.channels import LinkBroken
 from tests.core.core_builders import MU, SNDK, account, ctx, fills, held
-from tests.tasks.test_tasks_executor import Bench, Broken, make_bench
+from tests.tasks.executor_bench import Bench, Broken, make_bench
 
 MOMENTS = 40
 """About how many moments a case has in which the latch can fire."""
