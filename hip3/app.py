@@ -121,6 +121,7 @@ class App:
             is_halted=lambda: self.bot.safety.mode is SafetyMode.HALT and not self._leaving,
             purge=trader.executor.purge,
             flatten=self._flatten,
+            tell=self.bot.on_halt_flatten,
             clock=self.bot.io.clock,
             journal=self.bot.journal,
             bell=self.bot.halt_bell,

@@ -12,7 +12,7 @@ from decimal import Decimal
 from attrs import define, field, frozen
 
 from hip3.core.budget import ActionBudget
-from hip3.core.causes import Clears, ReasonCode, Safety, Severity
+from hip3.core.causes import Cause, Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
 from hip3.core.drift import Drift, DriftLimits, judge_drift
@@ -55,6 +55,12 @@ from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.signing import Signer
+
+
+HALT_SOURCE = "halt procedure"
+"""Of the cause that a flatten in HALT puts in force when it fails."""
+LEFT_NAMED = 5
+"""What of the residue is named in that cause; the certificate has all of it."""
 
 
 @frozen
@@ -148,6 +154,8 @@ class Bot:
     seen_incident: int = 0
     kept_latch: str | None = None
     """What the store has of the causes."""
+    told: tuple[SafetyMode, dict[tuple[ReasonCode, str], Cause]] = (SafetyMode.ARMED_SAFE, {})
+    """Mode and causes as the journal and the audit log have them."""
 
     @property
     def coins(self) -> tuple[str, ...]:
@@ -235,12 +243,32 @@ class Bot:
         self.scribe.transition("safety", "process", before.name, after.name, code.value, message)
         self._keep_latch()
         self.scribe.commit()  # before anything follows from it
+        if before is SafetyMode.HALT:
+            # Whoever ended it has a certificate, or has accepted what is left: the procedure tries no more.
+            self.safety.clear(ReasonCode.FLATTEN_FAILED, HALT_SOURCE)
         if after is SafetyMode.HALT:
             if self.trader is not None:
                 self.trader.executor.purge(f"HALT: {code.value}")
             self.halt_bell.ring()
         if self.trader is not None:
             self.trader.executor.inbox.bell.ring()
+
+    def on_halt_flatten(self, certificate: FlatCertificate, failed_in_a_row: int) -> None:
+        """A try to end a HALT flat is over. One that failed is a cause until a certificate says flat; more in a row than
+        `risk.max_flatten_failures` are a HALT of their own, which a person ends (RISK-1, STOP-1)."""
+        if not self.run_mode.sends:
+            return  # nothing was tried
+        if certificate.flat:
+            self.safety.clear(ReasonCode.FLATTEN_FAILED, HALT_SOURCE)
+            return
+        most = self.settings.risk.max_flatten_failures
+        halts = most > 0 and failed_in_a_row == most + 1  # once: each HALT said is another incident (STOP-4)
+        named = certificate.residual or certificate.problems[-1:]
+        more = f"; and {len(named) - LEFT_NAMED} more" if len(named) > LEFT_NAMED else ""
+        left = "; ".join(named[:LEFT_NAMED]) + more
+        message = f"the flatten of the HALT has failed {failed_in_a_row} times in a row; left: {left}"
+        severity, clears = (Severity.HALT, Clears.OPERATOR) if halts else (Severity.SAFE, Clears.AUTO)
+        self.safety.add(ReasonCode.FLATTEN_FAILED, severity, HALT_SOURCE, message, clears)
 
     def on_guard(self, name: GuardName, report: Report) -> None:
         """A guard's level has changed."""
@@ -305,11 +333,27 @@ class Bot:
 
     def on_causes(self) -> None:
         """After each change of the causes: a further HALT has the account looked at again, for it may be about it."""
+        self._tell_causes()
         self._keep_latch()
         self.scribe.commit()
         if self.safety.mode is SafetyMode.HALT and self.safety.incident != self.seen_incident:
             self.seen_incident = self.safety.incident
             self.halt_bell.ring()
+
+    def _tell_causes(self) -> None:
+        """A line and a row of the audit log for each cause that came, grew worse or ended, whether the mode changed or not."""
+        mode, (told_mode, told) = self.safety.mode, self.told
+        now = {(c.code, c.source): c for c in self.safety.causes}
+        self.told = (mode, now)
+        for key in [k for k in (*now, *(set(told) - set(now))) if _standing(now.get(k)) != _standing(told.get(k))]:
+            before, after = _standing(told.get(key)), _standing(now.get(key))
+            cause = now.get(key) or told[key]
+            code, source, why = cause.code.value, cause.source, cause.message
+            joins_a_halt = after == Severity.HALT.name and mode is told_mode  # else `safety_mode` has said it loudly
+            level = "critical" if joins_a_halt else "debug"
+            self.note(level, "cause", code=code, source=source, before=before, after=after, message=why)
+            facts = {"mode": mode.name, "clears": cause.clears.value}
+            self.scribe.transition("cause", source, before, after, code, why, facts)
 
     def _keep_latch(self) -> None:
         """Joins the next commit where what outlives the process has changed (STOP-1)."""
@@ -322,3 +366,8 @@ class Bot:
         """After each fact: a position that is there in HALT is the halt procedure's business, whoever opened it."""
         if self.safety.mode is SafetyMode.HALT and self.ledger.held():
             self.halt_bell.ring()
+
+
+def _standing(cause: Cause | None) -> str:
+    """What a cause forbids, or that it is not in force."""
+    return "none" if cause is None else cause.severity.name

@@ -192,6 +192,7 @@ SENTENCES: dict[str, str] = {
     "reduce_only_queue_full": "{coin}: the queue of closing orders is full; the next look asks again",
     "close_unpriced": "{coin}: cannot be closed yet: {why}",
     "preflight_warning": "{message}",
+    "cause": "cause {code} of {source}: {before} -> {after}: {message}",
     "guard": "guard {guard}: {state}: {evidence}",
     "runaway": "runaway breaker: {why}; no entries for {cooldown_ms} ms",
     "risk_acknowledged": "{code} was cleared by an operator; its count starts anew",
