@@ -15,6 +15,7 @@ from hip3.core.budget import ActionBudget
 from hip3.core.causes import Cause, Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
+from hip3.core.disconnect_guard import DisconnectGuard, Session
 from hip3.core.drift import Drift, DriftLimits, judge_drift
 from hip3.core.events import OrderUpdate
 from hip3.core.guards import GuardLevel, GuardName, Guards, Report
@@ -55,7 +56,6 @@ from hip3.tasks.risk import RiskTask
 from hip3.tasks.timers import Timers
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.signing import Signer
-
 
 HALT_SOURCE = "halt procedure"
 """Of the cause that a flatten in HALT puts in force when it fails."""
@@ -130,6 +130,7 @@ class Bot:
     ready_watch: ReadyWatch
     safety: Safety
     guards: Guards
+    disconnect: DisconnectGuard
     tally: Tally
     limits: DailyLimits
     budget: ActionBudget
@@ -195,14 +196,10 @@ class Bot:
             self.ready.link_down()
             self.ready.link_up()
         elif what == "live":
-            policy = self.settings.safety.halt_on_disconnect
-            level = GuardLevel.WARN if policy is HaltOnDisconnect.NEVER else GuardLevel.OK
-            evidence = f"the session lives; entries are IOC and expire; safety.halt_on_disconnect = {policy.value}"
-            self.guards.report(GuardName.CANCEL_ON_DISCONNECT, level, evidence)
+            self.disconnect.on_session(Session.LIVE)
         elif what == "lost":
             self.ready.link_down()
-            evidence = "the session is lost: nothing can be cancelled over it"
-            self.guards.report(GuardName.CANCEL_ON_DISCONNECT, GuardLevel.ERROR, evidence)
+            self.disconnect.on_session(Session.LOST)
             self._on_lost()
 
     def _on_lost(self) -> None:
@@ -341,7 +338,7 @@ class Bot:
             self.halt_bell.ring()
 
     def _tell_causes(self) -> None:
-        """A line and a row of the audit log for each cause that came, grew worse or ended, whether the mode changed or not."""
+        """A line and a row of the audit log for each cause that came, grew worse or ended, with the mode or without."""
         mode, (told_mode, told) = self.safety.mode, self.told
         now = {(c.code, c.source): c for c in self.safety.causes}
         self.told = (mode, now)
@@ -353,7 +350,7 @@ class Bot:
             level = "critical" if joins_a_halt else "debug"
             self.note(level, "cause", code=code, source=source, before=before, after=after, message=why)
             facts = {"mode": mode.name, "clears": cause.clears.value}
-            self.scribe.transition("cause", source, before, after, code, why, facts)
+            self.scribe.transition("cause", f"{code}:{source}", before, after, code, why, facts)
 
     def _keep_latch(self) -> None:
         """Joins the next commit where what outlives the process has changed (STOP-1)."""

@@ -11,6 +11,7 @@ from hip3.core.budget import ActionBudget, TokenBucket
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity, Watch
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
+from hip3.core.disconnect_guard import DisconnectGuard
 from hip3.core.exits import ExitRequest
 from hip3.core.explain import Witness
 from hip3.core.facts import Fact
@@ -71,6 +72,11 @@ def scheduler_config(settings: Settings) -> SchedulerConfig:
         high_water=e.high_water,
         period_ms=e.period_ms,
     )
+
+
+def is_switch_wanted(settings: Settings) -> bool:
+    """The venue's dead-man switch is configured, and no protective stops are, which it would cancel (decision 0021)."""
+    return settings.watchdog.schedule_cancel_s > 0 and settings.position.protective_stop_bps is None
 
 
 def build(
@@ -145,6 +151,11 @@ def build(
         ),
         safety=safety,
         guards=guards,
+        disconnect=DisconnectGuard(
+            guards,
+            settings.safety.halt_on_disconnect.value,
+            is_switch_wanted=is_switch_wanted(settings) and run_mode.sends,
+        ),
         tally=Tally(),
         limits=limits,
         budget=ActionBudget(bucket=TokenBucket(settings.executor.actions_per_min)),
@@ -334,9 +345,11 @@ def _add_trader(
         nonces=bot.nonces,
         budget=bot.budget,
         span_s=settings.watchdog.schedule_cancel_s,
-        off_because="" if settings.position.protective_stop_bps is None else "it would cancel the protective stops",
+        off_because="" if is_switch_wanted(settings) else "it would cancel the protective stops",
         may_send=lambda: bot.run_mode.sends,
         clock=io.clock,
         journal=journal,
+        on_armed=bot.disconnect.on_armed,
+        on_refused=bot.disconnect.on_refused,
     )
     bot.trader = Trader(account, link, executor, position, reconcile, risk, dead_man)

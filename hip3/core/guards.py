@@ -36,11 +36,12 @@ class GuardLevel(enum.Enum):
 
 @frozen
 class Report:
-    """What a guard said last; `at_ms` is monotonic."""
+    """What a guard said last; times are monotonic. From `until_ms` on its evidence is none any more; None: for ever."""
 
     level: GuardLevel
     evidence: str
     at_ms: int
+    until_ms: int | None = None
 
 
 MAX_AGE_MS: dict[GuardName, int | None] = {
@@ -52,7 +53,8 @@ MAX_AGE_MS: dict[GuardName, int | None] = {
     GuardName.RUNAWAY_BREAKER: 10_000,
     GuardName.MAINTENANCE_CALENDAR: 10_000,
 }
-"""Ours: five readings of the account, or ten looks of the risk task, were missed. A session is told of when it changes."""
+"""Ours: five readings of the account, or ten looks of the risk task, were missed. A session is told of when it changes, and
+what the venue has promised with it has an end of its own (`Report.until_ms`)."""
 
 
 class Guards:
@@ -71,30 +73,41 @@ class Guards:
         for name in GuardName:
             self._hold_for_silence(name, "it has never reported")
 
-    def report(self, name: GuardName, level: GuardLevel, evidence: str) -> None:
-        """The owner of `name` says how it is; the cause follows in the same step."""
+    def report(self, name: GuardName, level: GuardLevel, evidence: str, until_ms: int | None = None) -> None:
+        """The owner of `name` says how it is, and until when that is known; the cause follows in the same step."""
         before = self._reports.get(name)
-        report = self._reports[name] = Report(level, evidence, self._mono_ms())
+        was_level = self.level(name) if before is not None else None
+        report = self._reports[name] = Report(level, evidence, self._mono_ms(), until_ms)
         self._silent.discard(name)
         if level is GuardLevel.HOLD:
             if before is None or before.level is not GuardLevel.HOLD:
                 self._safety.add(ReasonCode.GUARD_HOLD, Severity.SAFE, name.value, evidence, Clears.OPERATOR)
         else:
             self._safety.clear(ReasonCode.GUARD_HOLD, name.value)  # where it was silence; else an operator ends it
-        if before is None or before.level is not level:
+        if was_level is not level:
             self._on_report(name, report)
 
+    def unknown(self, name: GuardName, why: str) -> None:
+        """The owner of `name` does not know: HOLD until its next report, which ends it."""
+        if self._reports.pop(name, None) is not None or name not in self._silent:
+            self._fall_silent(name, why)
+
     def look(self) -> None:
-        """Guards whose last report is too old hold from now on."""
+        """Guards whose last report is too old, or has run out, hold from now on."""
+        now = self._mono_ms()
         for name, most_ms in MAX_AGE_MS.items():
             report = self._reports.get(name)
-            if report is None or most_ms is None or name in self._silent:
+            if report is None or name in self._silent:
                 continue
-            age_ms = self._mono_ms() - report.at_ms
-            if age_ms > most_ms:
-                why = f"its last report is {age_ms} ms old, at most {most_ms}: {report.evidence}"
-                self._hold_for_silence(name, why)
-                self._on_report(name, Report(GuardLevel.HOLD, why, self._mono_ms()))
+            age_ms = now - report.at_ms
+            if most_ms is not None and age_ms > most_ms:
+                self._fall_silent(name, f"its last report is {age_ms} ms old, at most {most_ms}: {report.evidence}")
+            elif report.until_ms is not None and now >= report.until_ms:
+                self._fall_silent(name, f"its last report, {age_ms} ms ago, has run out: {report.evidence}")
+
+    def _fall_silent(self, name: GuardName, why: str) -> None:
+        self._hold_for_silence(name, why)
+        self._on_report(name, Report(GuardLevel.HOLD, why, self._mono_ms()))
 
     def _hold_for_silence(self, name: GuardName, why: str) -> None:
         self._silent.add(name)

@@ -88,11 +88,14 @@ class Heart:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(self.state / FILE, json.dumps(asdict(self._now())) + "\n")
         except OSError as e:
+            why = f"{self.state / FILE}: {e.strerror or e}"
             if not self._is_failing:
-                self.bot.note("error", "heartbeat_not_written", why=f"{self.state / FILE}: {e.strerror or e}")
+                self.bot.note("error", "heartbeat_not_written", why=why)
             self._is_failing = True
+            self.bot.disconnect.on_heart(why)
         else:
             self._is_failing = False
+            self.bot.disconnect.on_heart(None)
 
     def _now(self) -> Beat:
         bot, trader = self.bot, self.bot.trader

@@ -52,6 +52,10 @@ class DeadManSwitch:
     may_send: Callable[[], bool]
     clock: Clock
     journal: Journal
+    on_armed: Callable[[int], None]
+    """Told of each time the venue accepts, with the monotonic ms at which it fires."""
+    on_refused: Callable[[str], None]
+    """Told of each refusal, in the venue's words."""
     state: SwitchState = SwitchState.UNSET
     due_ms: int | None = None
     """The venue's time at which it fires."""
@@ -79,6 +83,7 @@ class DeadManSwitch:
 
     async def _set(self) -> bool:
         """Puts the time off; True where the venue refused it."""
+        asked_ms = self.clock.mono_ms()
         due_ms = self.clock.wall_ms() + self.nonces.offset_ms + 1000 * self.span_s
         problem = await self._send(due_ms)
         if self.state is SwitchState.WITHDRAWN:
@@ -86,12 +91,14 @@ class DeadManSwitch:
         if problem is None:
             self.due_ms = due_ms
             self._become(SwitchState.ARMED, "")
+            self.on_armed(asked_ms + 1000 * self.span_s)
             return False
         if problem.startswith(_NO_ANSWER):
             self.journal.note(self.clock.wall_ms(), "warning", "dead_man_unanswered", why=problem)
             return False
         self.due_ms = None
         self._become(SwitchState.REFUSED, problem)
+        self.on_refused(problem)
         return True
 
     async def _send(self, due_ms: int | None) -> str | None:

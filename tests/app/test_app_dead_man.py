@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import itertools
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from hip3.exchange.config import ExchangeConfig
-from hip3.exchange.faults import HttpAnswer, Point
+from hip3.exchange.faults import HttpAnswer, Point, Rule
+from hip3.ops.heartbeat import Heart
 from hip3.ops.status_view import status_view
 from hip3.simulate.world import World
 from tests.app.app_builders import SNDK as SNDK_600
 from tests.app.app_builders import bot_settings, dislocated
-from tests.app.failures.scenes import NVDA, SNDK, another_hand, calm, lost, script, settings_of, world_of
+from tests.app.failures.scenes import (
+    NVDA,
+    PRICES,
+    SNDK,
+    another_hand,
+    calm,
+    cut,
+    holding,
+    jump,
+    lost,
+    script,
+    settings_of,
+    world_of,
+)
 
 OPEN = ExchangeConfig(scheduled_cancel_volume_usd=Decimal(0))
 """An account that passes the venue's volume gate."""
@@ -98,6 +113,95 @@ async def test_a_refusal_is_shown_with_the_venues_words_and_not_repeated_at_once
         assert [note.level for note in world.events("dead_man")] == ["warning"]
         assert len(world.actions("scheduleCancel")) == 1
         assert world.bot.safety.allows_entry
+
+
+def guard(world: World) -> tuple[str, str]:
+    """Level and evidence of `cancel_on_disconnect`, as `hip3 status` has them."""
+    (row,) = [g for g in status_view(world.bot, pid=1, config_hash="")["guards"] if g["name"] == "cancel_on_disconnect"]  # type: ignore[attr-defined]
+    return row["level"], row["evidence"]
+
+
+def unanswered() -> Rule:
+    """The venue's raw answer to each `scheduleCancel` is a 500, and nothing was set."""
+    return lost("scheduleCancel", Point.BEFORE_ADMISSION, action=HttpAnswer(500))
+
+
+async def test_an_accepted_switch_is_what_the_guard_stands_on(autojump_clock: object) -> None:
+    """RISK-3, DEAD-1: the venue accepts: OK, and it trades."""
+    async with world_of(settings_of(SNDK, watchdog=SPAN), script(calm(*PRICES), jump(SNDK, 2500)), config=OPEN) as world:
+        await holding(world, SNDK)
+        level, evidence = guard(world)
+        assert level == "OK"
+        assert "the venue cancels by itself (scheduleCancel)" in evidence
+
+
+async def test_a_refused_switch_is_a_warning_in_the_venues_words_and_stops_nothing(autojump_clock: object) -> None:
+    """RISK-3, DEAD-1: an account below the volume gate cannot have it: WARN, the words are the evidence, and it trades."""
+    async with world_of(settings_of(SNDK, watchdog=SPAN), script(calm(*PRICES), jump(SNDK, 2500))) as world:
+        await holding(world, SNDK)
+        level, evidence = guard(world)
+        assert level == "WARN"
+        assert "Cannot set scheduled cancel time until enough volume traded. Required: $1000000" in evidence
+        assert [n.level for n in world.events("guard") if "refuses" in str(n.fields["evidence"])] == ["warning"]
+
+
+async def test_an_unanswered_switch_keeps_entries_out_until_there_is_an_answer(autojump_clock: object) -> None:
+    """RISK-3, DEAD-1, LESSONS 3: nobody knows whether it is set: HOLD, the signal is refused for it; the answer ends it."""
+    source = script(calm(*PRICES), jump(SNDK, 2500), jump(SNDK, 28_000, bps=80))
+    async with world_of(settings_of(SNDK, watchdog=SPAN), source, config=OPEN) as world:
+        world.faults.add(unanswered())
+        await world.until(lambda: bool(world.events("signal_judged")), 20)
+        assert "GUARD_HOLD" in str(world.events("signal_judged")[0].fields["detail"])
+        assert guard(world)[0] == "HOLD"
+        assert world.entries == []
+        world.faults.rules.clear()
+        await holding(world, SNDK)
+        assert guard(world)[0] == "OK"
+        assert world.clock.mono_ms() > 28_000
+
+
+async def test_a_switch_that_ran_out_is_no_evidence_any_more(autojump_clock: object) -> None:
+    """RISK-3, DEAD-1: renewals go unanswered: OK while the last acceptance lasts, then HOLD until the next one."""
+    async with world_of(settings_of(SNDK, watchdog=SPAN), script(calm(SNDK, until_s=200)), config=OPEN) as world:
+        await world.ready()
+        world.faults.add(unanswered())
+        armed = [a["time"] for a in world.actions("scheduleCancel")][-1]
+        await world.until(lambda: world.clock.wall_ms() >= armed - 1000, 70)
+        assert guard(world)[0] == "OK"
+        await world.until(lambda: guard(world)[0] == "HOLD", 3)
+        assert [(c.code.value, c.source) for c in world.bot.safety.causes] == [("GUARD_HOLD", "cancel_on_disconnect")]
+        assert not world.bot.safety.allows_entry
+        world.faults.rules.clear()
+        await world.until(lambda: world.bot.safety.allows_entry, 25)
+        assert guard(world)[0] == "OK"
+
+
+async def test_after_a_lost_session_the_guard_stands_on_the_switch_again(autojump_clock: object) -> None:
+    """RISK-3, STOP-3: ERROR while the session is lost, though the venue would cancel; as before when it is back."""
+    async with world_of(settings_of(SNDK, watchdog=SPAN), script(calm(SNDK)), config=OPEN) as world:
+        await world.ready()
+        cut(world)
+        await world.until(lambda: guard(world)[0] == "ERROR", 2)
+        assert "the venue cancels by itself" in guard(world)[1]
+        await world.ready()
+        assert guard(world)[0] == "OK"
+
+
+async def test_a_heartbeat_that_cannot_be_written_is_a_warning(autojump_clock: object, tmp_path: Path) -> None:
+    """RISK-3, DEAD-1: with the switch off a watchdog is what ends a dead bot; without a heartbeat it ends a living one."""
+    folder = tmp_path / "state"
+    folder.write_text("in the way")
+    async with world_of(settings_of(SNDK), script(calm(SNDK))) as world:
+        await world.ready()
+        assert guard(world)[0] == "OK"
+        heart = Heart(world.bot, folder, 1, 1000)
+        heart.beat()
+        assert guard(world)[0] == "WARN"
+        assert str(folder) in guard(world)[1]
+        assert world.bot.safety.allows_entry
+        folder.unlink()
+        heart.beat()
+        assert guard(world)[0] == "OK"
 
 
 async def test_an_answer_that_is_lost_is_tried_again(autojump_clock: object) -> None:

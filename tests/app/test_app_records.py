@@ -106,20 +106,29 @@ async def test_trails_that_wait_at_the_end_are_written_by_it() -> None:
         assert of(world, SignalRecord)[-1].trail
 
 
+NO_EVENT = ("ready", "safety", "lifecycle", "connection", "cause")
+"""What may change because time passes."""
+
+
 async def test_every_transition_has_a_row_and_the_rows_are_chains() -> None:
-    """STO-3, DESIGN 9.11: each machine's rows begin where it begins, join without a gap, and end in its present state."""
+    """STO-3, SAFE-1, DESIGN 9.11: each machine's rows begin where it begins, join without a gap, and end in its present
+    state; so do those of each cause, which begin and end with none."""
     async with open_world(bot_settings(BRIEF), dislocated().pulse(60).source(), config=FAST) as world:
         await world.until(lambda: len(closes(world)) == 1 and not world.positions())
         bot = world.bot
         assert (await world.end()).exit_code == 0
         rows = chains(world.recorder.records)
-        assert {category for category, _ in rows} == {t.name for t in ALL_TABLES}
+        assert {category for category, _ in rows} == {t.name for t in ALL_TABLES} | {"cause"}
         for (category, entity), chain in rows.items():
             for before, after in itertools.pairwise(chain):
                 assert before.to_state == after.from_state, (category, entity)
             assert all(row.reason_code for row in chain), (category, entity)
-            assert category in ("ready", "safety", "lifecycle", "connection") or all(row.event_id for row in chain), category
+            assert category in ("ready", "safety", "lifecycle", "connection", "cause") or all(
+                row.event_id for row in chain
+            ), category
         assert rows["position", SNDK][-1].to_state == bot.ledger.position(SNDK).state.name
+        assert [r.to_state for r in rows["cause", "BOOTSTRAP:process"]] == ["SAFE", "none"]
+        assert rows["cause", "SHUTDOWN:process"][-1].to_state == "SAFE"
         assert rows["lifecycle", "process"][-1].to_state == bot.lifecycle.state.name
         assert rows["safety", "process"][-1].to_state == bot.safety.mode.name
         for cloid, order in bot.ledger.finished.items():
