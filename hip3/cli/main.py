@@ -30,7 +30,7 @@ from hip3.cli import (
 )
 
 EXIT_CONFIGURATION = 2  # END-3
-STORE_COMMANDS = ("backup", "restore", "rebuild", "migrate", "info")
+STORE_COMMANDS = ("backup", "restore", "rebuild", "copy", "migrate", "info")
 AUDIT_COMMANDS = ("verify", "tail", "export")
 
 

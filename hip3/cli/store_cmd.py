@@ -1,4 +1,4 @@
-"""`hip3 store backup|restore|rebuild|migrate|info`: the state store by hand (STO-5, STO-6).
+"""`hip3 store backup|restore|rebuild|copy|migrate|info`: the state store by hand (STO-5, STO-6).
 
 Backup and info work beside a running bot; what writes takes the store's lock, and is refused while a bot holds it.
 """
@@ -23,14 +23,17 @@ from hip3.io.clock import SystemClock
 from hip3.ops.journal_file import iso_text, state_dir
 from hip3.ops.keep import backup_folder, store_place
 from hip3.settings import ConfigError, load_for_check
+from hip3.settings.errors import NotAllowed
+from hip3.settings.fields import PostgresUrl
 from hip3.settings.schema import Settings
 from hip3.store.backup import backups_in, describe, file_of, make_backup
-from hip3.store.database import Place
+from hip3.store.database import Place, place_of_file
 from hip3.store.errors import StoreError, StoreInUse
 from hip3.store.lock import take_lock
 from hip3.store.repository import Repository
 from hip3.store.salvage import rebuild as rebuild_store
 from hip3.store.store import open_applier, restore_store
+from hip3.store.transfer import copy_store
 from hip3.store.versions import program_versions
 
 EXIT_OK, EXIT_CONFIGURATION, EXIT_REFUSED, EXIT_IN_USE = 0, 2, 3, 6  # END-3
@@ -51,6 +54,11 @@ class At:
     def place(self) -> Place:
         return store_place(self.settings, self.state)
 
+    def place_with(self, url: str | None) -> Place:
+        """The store of the same network at another `store.url`; at None the file."""
+        store = attrs.evolve(self.settings.store, url=url)
+        return store_place(attrs.evolve(self.settings, store=store), self.state)
+
     @property
     def backups(self) -> Path:
         return backup_folder(self.settings, self.state)
@@ -65,16 +73,19 @@ def answer(name: str, config: Path | None, work: Callable[[At], Answer], *, as_j
         print_config_error(e, as_json=as_json)
         return EXIT_CONFIGURATION
     except (StoreError, OSError) as e:
-        code = EXIT_IN_USE if isinstance(e, StoreInUse) else EXIT_REFUSED
-        print(printable(f"hip3 {name}: {e}"), file=sys.stderr)
-        if as_json:
-            print(json.dumps({"exit_code": code, "error": str(e)}, sort_keys=True))
-        return code
+        return _failed(name, str(e), EXIT_IN_USE if isinstance(e, StoreInUse) else EXIT_REFUSED, as_json=as_json)
     code = int(found.get("exit_code", EXIT_OK))
     if as_json and found:
         print(json.dumps({"exit_code": code} | dict(found), sort_keys=True))
     elif lines:
         print("\n".join(map(printable, lines)))
+    return code
+
+
+def _failed(name: str, message: str, code: int, *, as_json: bool) -> int:
+    print(printable(f"hip3 {name}: {message}"), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"exit_code": code, "error": message}, sort_keys=True))
     return code
 
 
@@ -153,6 +164,61 @@ def rebuild(*, config: Config = None, as_json: Json = False) -> int:
         return lines if done.lost else [*lines, "lost     nothing"], found
 
     return answer("store rebuild", config, work, as_json=as_json)
+
+
+def copy(
+    *,
+    to: Annotated[str, Parameter(help="Where to: postgresql://[user@]host[:port]/database, or a file.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Copy the whole store into an empty place, from the file to a server or back, and compare every row of both.
+
+    The bot must not be running. The store stays as it is; say in the configuration which one the next start takes.
+
+    Exit code 0: both hold the same; 2: configuration, or --to is no place; 3: the target is not empty or cannot be written,
+    or the store is not whole, and the target holds no row; 6: a bot writes to one of the two.
+
+    Example: hip3 store copy --to postgresql://hip3@db.example:5432/hip3
+    """
+    try:
+        wanted = PostgresUrl().parse(to) if "://" in to else Path(to).expanduser().absolute()
+    except NotAllowed as e:
+        return _failed("store copy", f"--to: expected a file, or {e.allowed}", EXIT_CONFIGURATION, as_json=as_json)
+
+    def work(at: At) -> Answer:
+        source = at.place
+        target = place_of_file(wanted) if isinstance(wanted, Path) else at.place_with(wanted)
+        done = copy_store(source, target, at.clock, at.backups, os.getpid())
+        found = {
+            "from": source.name,
+            "to": target.name,
+            "schema_version": program_versions().head,
+            "rows": done.rows,
+            "groups_applied": done.groups,
+            "audit_rows": done.verdict.rows,
+            "audit_head": done.verdict.head.hash,
+            "whole": done.verdict.is_whole,
+        }
+        lines = [f"copied   {source.name}", f"to       {target.name}", f"contents {_contents(found)}"]
+        lines += [f"spool    {done.groups} groups of it were written to the store first"] if done.groups else []
+        same = (
+            "whole, the same head in both"
+            if done.verdict.is_whole
+            else "faults in both, the same: hip3 audit verify names them"
+        )
+        return [*lines, f"chain    {same}", *_next_step(at, target)], found
+
+    return answer("store copy", config, work, as_json=as_json)
+
+
+def _next_step(at: At, target: Place) -> list[str]:
+    """What the operator does so that the next start takes the target."""
+    if target.file is None:
+        return ["next     put this into the configuration, then hip3 preflight:", "[store]", f'url = "{target.name}"']
+    usual = at.place_with(None)
+    where = "" if usual.file == target.file else f", and put the file at {usual.name}"
+    return [f"next     take `url` out of [store] of the configuration{where}, then hip3 preflight"]
 
 
 def migrate(*, config: Config = None, as_json: Json = False) -> int:

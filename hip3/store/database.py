@@ -42,8 +42,10 @@ class Place:
 
     @property
     def name(self) -> str:
-        """For messages: the file, or the URL without a password."""
-        return str(self.file) if self.file is not None else self.url.render_as_string(hide_password=True)
+        """For messages: the file, or the URL as `store.url` names it, without a password."""
+        if self.file is not None:
+            return str(self.file)
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=True)
 
     @property
     def lock_file(self) -> Path:
@@ -167,3 +169,9 @@ def is_postgres(connection: Connection) -> bool:
 def try_advisory_lock(connection: Connection, key: int) -> bool:
     """PostgreSQL's lock of the session: held as long as this very connection lives."""
     return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar())
+
+
+def without_deadline(connection: Connection) -> None:
+    """The present transaction may have statements that go through whole tables."""
+    if is_postgres(connection):
+        connection.execute(text("SET LOCAL statement_timeout = 0"))

@@ -173,15 +173,10 @@ def make_file(file: Path) -> None:
 
 def _open_spool(place: Place, applier: Applier, run: RunInfo, clock: Clock, queue_rows: int) -> tuple[Spool, int]:
     """Applies the tail of an earlier run, then begins this run's first segment. Raises StoreDamaged, StoreUnusable."""
-    try:
-        segments = read_spool(place.spool)
-    except OSError as e:
-        raise StoreUnusable(f"spool {place.spool}: cannot be read: {e.strerror or e}") from e
+    segments, applied, left = groups_left(place, applier)
     heads = [segment.header for segment in segments if segment.header is not None]
     now = clock.wall_ms()
     spool_id = heads[-1].spool_id if heads else f"{now:x}-{run.pid}"
-    applied = applier.position(spool_id)
-    left = pending(segments, applied)
     apply_all(applier, left)
     try:
         cut_torn_tail(segments)
@@ -195,6 +190,20 @@ def _open_spool(place: Place, applier: Applier, run: RunInfo, clock: Clock, queu
     spool.applied(last)
     applier.begin_run(header)
     return spool, len(left)
+
+
+def groups_left(place: Place, applier: Applier) -> tuple[list[Segment], int | None, list[Group]]:
+    """The spool of a place, how far the database has it (None: not at all), and the groups that it does not have.
+
+    Raises StoreDamaged where one of them is missing or unreadable, and StoreUnusable.
+    """
+    try:
+        segments = read_spool(place.spool)
+    except OSError as e:
+        raise StoreUnusable(f"spool {place.spool}: cannot be read: {e.strerror or e}") from e
+    heads = [segment.header for segment in segments if segment.header is not None]
+    applied = applier.position(heads[-1].spool_id) if heads else None
+    return segments, applied, pending(segments, applied)
 
 
 def _other_files(segments: Sequence[Segment], spool: Spool) -> list[Segment]:

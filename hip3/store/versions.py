@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from hip3.store import schema
-from hip3.store.database import cause_of, is_postgres
+from hip3.store.database import cause_of, without_deadline
 from hip3.store.errors import SchemaVersionMismatch, StoreDamaged
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -131,6 +131,5 @@ def migrate(connection: Connection, versions: Versions) -> None:
     config.set_main_option("version_path_separator", "os")
     config.attributes["connection"] = connection
     with connection.begin():
-        if is_postgres(connection):
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
+        without_deadline(connection)
         command.upgrade(config, versions.head)
