@@ -201,8 +201,11 @@ class Recorder(Protocol):
         """Joins the commit that comes next. Never raises; costs about a microsecond."""
         ...
 
-    def commit(self) -> None:
-        """Makes everything put since the last commit survive the process, as one whole. Raises StorageUnavailable."""
+    def commit(self, *, more: bool = False) -> None:
+        """Makes everything put since the last commit survive the process, as one whole. Raises StorageUnavailable.
+
+        With `more` another commit follows in the same step, and what need not be done before it may wait for it.
+        """
         ...
 
 
@@ -229,7 +232,7 @@ class MemoryRecorder:
         """Waits for the next commit."""
         self._waiting.append(record)
 
-    def commit(self) -> None:
+    def commit(self, *, more: bool = False) -> None:
         """Keeps what waits. Raises StorageUnavailable while `fails` is set."""
         if self.fails is not None:
             raise StorageUnavailable(self.fails)
@@ -247,5 +250,5 @@ class NoRecorder:
     def put(self, record: Record) -> None:
         """Forgets it."""
 
-    def commit(self) -> None:
+    def commit(self, *, more: bool = False) -> None:
         """Has nothing to do."""

@@ -88,7 +88,7 @@ class Scribe:
     def intents(self, orders: Iterable[OrderIntent], nonce: int, sent_ms: int) -> bool:
         """Makes the orders of one action survive the process, before its bytes leave; False where that failed."""
         self._put_intents(orders, nonce, sent_ms)
-        return self._commit()
+        return self._commit(more=True)
 
     def closes(self, orders: Sequence[OrderIntent], nonce: int) -> None:
         """The same for closing orders of a flatten, which no ledger follows: the venue's list of positions says what they
@@ -298,9 +298,9 @@ class Scribe:
         self._later.clear()
         return self._commit()
 
-    def _commit(self) -> bool:
+    def _commit(self, *, more: bool = False) -> bool:
         try:
-            self.recorder.commit()
+            self.recorder.commit(more=more)
         except StorageUnavailable as e:
             self.failures += 1
             if not self.is_failing:

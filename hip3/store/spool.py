@@ -56,6 +56,8 @@ class Spool:
     lost: int = 0
     """Records that no longer fit while commits failed; the next commit that succeeds says so in the audit log."""
     _pending: list[Record] = field(factory=list, init=False)
+    _unpublished: list[tuple[int, list[Record]]] = field(factory=list, init=False)
+    """In the file, and not yet in `waiting`: a few, for the rest of a step."""
     _fd: int = field(default=-1, init=False)
     _size: int = field(default=0, init=False)
     _torn: bool = field(default=False, init=False)
@@ -80,32 +82,41 @@ class Spool:
         else:
             self.lost += 1
 
-    def commit(self) -> None:
+    def commit(self, *, more: bool = False) -> None:
         """Writes everything put since the last commit as one group. Raises StorageUnavailable: then none of it is durable.
 
-        After a failure the records wait for the next commit, which writes them first: a fact that was seen is not given up
-        because the disk was full for a second.
+        With `more` the writer is told by the next commit of the same step: an order's bytes are about to leave. After a
+        failure the records wait for the next commit, which writes them first: a fact that was seen is not given up because
+        the disk was full for a second.
         """
         if not self._pending:
+            if not more:
+                self.publish()
             return
         if self.rows + len(self._pending) > self.max_rows:
             raise StorageUnavailable(
                 f"spool {self.folder}: {self.rows} records wait for the database, which takes none; the limit is "
                 f"{self.max_rows} (store.queue_rows). Look at the database: its disk, its server, its locks"
             )
-        self._say_what_was_lost()
-        line = frame(self._seq, self._encoded())
-        self._write(line)
-        group = Group(self._seq, self.header, tuple(self._pending))
-        self._pending.clear()
+        if self.lost:
+            self._say_what_was_lost()
+        self._write(frame(self._seq, self._encoded()))
+        self._unpublished.append((self._seq, self._pending))
+        self._pending = []
         self._seq += 1
-        self._queue(group)
-        self.on_commit()
+        if not more:
+            self.publish()
 
-    def _queue(self, group: Group) -> None:
-        self.waiting.append(group)
-        self.rows += len(group.records)
+    def publish(self) -> None:
+        """Tells the writer of what was committed with `more`."""
+        if not self._unpublished:
+            return
+        for seq, records in self._unpublished:
+            self.waiting.append(Group(seq, self.header, tuple(records)))
+            self.rows += len(records)
+        self._unpublished.clear()
         self.peak_rows = max(self.peak_rows, self.rows)
+        self.on_commit()
 
     def _encoded(self) -> bytes:
         """Raises StorageUnavailable for a value that cannot be written, and lets its group go: it never could be."""
@@ -121,14 +132,11 @@ class Spool:
             ) from e
 
     def _say_what_was_lost(self) -> None:
-        if self.lost:
-            at_ms = max((r.at_ms for r in self._pending if isinstance(r, Transition)), default=self.header.opened_ms)
-            what = f"{self.lost} records were lost while nothing could be written"
-            metadata = {"lost": self.lost}
-            self._pending.append(
-                Transition(at_ms, "store", "spool", "full", "open", "RECORDS_LOST", what, metadata=metadata)
-            )
-            self.lost = 0
+        at_ms = max((r.at_ms for r in self._pending if isinstance(r, Transition)), default=self.header.opened_ms)
+        what = f"{self.lost} records were lost while nothing could be written"
+        metadata = {"lost": self.lost}
+        self._pending.append(Transition(at_ms, "store", "spool", "full", "open", "RECORDS_LOST", what, metadata=metadata))
+        self.lost = 0
 
     # ---- the file
 

@@ -156,6 +156,7 @@ class Writer:
         What is left stays in the spool and is written by the next start. Shielded; may be called after `run` was cancelled.
         """
         self._closing = True
+        self.spool.publish()
         self._ring()
         with trio.move_on_after(deadline_s, shield=True):
             if self._running:

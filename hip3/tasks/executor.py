@@ -308,10 +308,7 @@ class Executor:
         if not self.config.sends:
             self._keep_back(sendable, nonce)
             return None
-        if sendable.orders and not self.scribe.intents(sendable.orders, nonce, self.clock.wall_ms()):
-            return await self._send_unrecorded(sendable)
-        looked = sendable if self.safety.allows_entry else self._sendable(sendable)  # the commit may have ended trading
-        return await self._send_signed(looked, nonce) if looked is not None else None
+        return await self._send_signed(sendable, nonce)
 
     def _keep_back(self, batch: Batch, nonce: int) -> None:
         """A dry run goes this far: the action is signed, told of, and dropped."""
@@ -319,15 +316,6 @@ class Executor:
         for intent in batch.orders:
             self._note("info", "dry_run", cloid=intent.cloid.value, coin=intent.coin, side=intent.side.name, sz=intent.sz)
             self.facts.put(facts.OrderDropped(intent.cloid, "dry run: not sent"))
-
-    async def _send_unrecorded(self, batch: Batch) -> tuple[Post, SignedAction] | None:
-        """The storage refused the intents: no entry leaves without its row (STO-4); what reduces is never held back."""
-        for intent in batch.orders:
-            if not intent.may_be_resent:
-                self.settler.drop_failed(intent, "its intent could not be stored")
-        closing = tuple(o for o in batch.orders if o.may_be_resent)
-        sendable = self._sendable(Batch(orders=closing)) if closing else None
-        return await self._send_signed(sendable, self.nonces.next()) if sendable is not None else None
 
     async def _send_signed(self, sendable: Batch, nonce: int) -> tuple[Post, SignedAction] | None:
         post = self.posts.register(sendable, nonce, self.clock.mono_ms())
@@ -338,6 +326,9 @@ class Executor:
             self.settler.unsent(post, f"its bytes cannot be made: {e}", unencodable(sendable))
             return None
         now = self.clock.wall_ms()
+        if (refusal := self._record(sendable, nonce, now)) is not None:
+            self.settler.unsent(post, refusal)
+            return None
         self.scribe.event_id = f"post:{post.id}"
         for intent in sendable.orders:
             self.ledger.mark_sent(intent.cloid, now, nonce)
@@ -352,6 +343,21 @@ class Executor:
             return None
         self.settler.handed_over(post)
         return post, signed
+
+    def _record(self, batch: Batch, nonce: int, sent_ms: int) -> str | None:
+        """The intents, before their bytes leave (STO-4); why these do not leave, or None.
+
+        No entry leaves without its row; what reduces is not held back by a storage that refuses. After the bytes are made,
+        for they warm what the record needs as well. Telling of a storage that fails may have ended trading: so once more.
+        """
+        if not batch.orders:
+            return None
+        is_stored = self.scribe.intents(batch.orders, nonce, sent_ms)
+        if not is_stored and not all(intent.may_be_resent for intent in batch.orders):
+            return "its intent could not be stored"
+        if self.safety.mode is SafetyMode.HALT or not (self.safety.allows_entry or all(o.reduce_only for o in batch.orders)):
+            return f"hard stop: {self.safety.mode.name}"
+        return None
 
     def _sign(self, batch: Batch, nonce: int) -> SignedAction:
         if batch.cancels:

@@ -56,7 +56,7 @@ class Commits:
     def put(self, record: Record) -> None:
         """Forgets it."""
 
-    def commit(self) -> None:
+    def commit(self, *, more: bool = False) -> None:
         self.latch.moment("commit")
 
 
