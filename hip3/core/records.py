@@ -13,16 +13,19 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 Scalar = str | int | bool | Decimal | None
 NOT_JUDGED, REPLACED = "NotJudged", "Replaced"
 """Verdicts of signals that never came before the gates."""
 
 
-@frozen
+@define
 class IntentRecord:
-    """An order before its bytes leave (STO-4), once for each sending: a closing order may be sent again with a new nonce."""
+    """An order before its bytes leave (STO-4), once for each sending: a closing order may be sent again with a new nonce.
+
+    Not frozen as the others are: it is made between the decision and the bytes, where freezing sixteen fields is felt.
+    """
 
     cloid: str
     coin: str
@@ -232,7 +235,7 @@ class MemoryRecorder:
         """Waits for the next commit."""
         self._waiting.append(record)
 
-    def commit(self, *, more: bool = False) -> None:
+    def commit(self, *, more: bool = False) -> None:  # noqa: ARG002 - it puts nothing off
         """Keeps what waits. Raises StorageUnavailable while `fails` is set."""
         if self.fails is not None:
             raise StorageUnavailable(self.fails)
