@@ -123,7 +123,7 @@ class Probe:
 
         stamps.Hooks.received, stamps.Hooks.sent = received, sent
         SignalBook.add = on_signal  # type: ignore[method-assign, assignment]
-        Scribe.intents = recorded  # type: ignore[method-assign]
+        Scribe.intents = recorded  # type: ignore[method-assign, assignment]
 
         def remove() -> None:
             stamps.Hooks.received = stamps.Hooks.sent = None
