@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hip3.cli.ops_cmd import COMMANDS
+from hip3.cli.main import OPS_COMMANDS
 from hip3.core.cause_catalog import KINDS, Kind, codes_by_event, kind_of, remedy
 from hip3.core.causes import Clears, ReasonCode, Severity
 from hip3.core.recovery import NEEDED
@@ -63,7 +63,7 @@ def test_commands_and_modes_named_on_the_page_exist() -> None:
     named = set(re.findall(r"hip3 ops ([a-z-]+)", PAGE)) | set(
         re.findall(r"hip3 ops ([a-z-]+)", (ROOT / "docs" / "operations.md").read_text())
     )
-    assert named == set(COMMANDS)
+    assert named == set(OPS_COMMANDS)
     assert all(re.search(rf"^\| {mode.name} \|", PAGE, re.MULTILINE) for mode in SafetyMode)
     drawn = {code for codes in codes_by_event().values() for code in codes}
     assert drawn <= {c.value for c in ReasonCode}

@@ -51,6 +51,8 @@ def config_check(
 def config_show(*, config: Config = None, as_json: Json = False) -> int:
     """Print the resolved configuration, defaults included, as TOML that loads to the same.
 
+    Exit code 0: printed; 2: the configuration is refused.
+
     Example: hip3 config show --config config/mainnet_micro.toml
     """
     loaded = _load(config, os.environ, as_json=as_json)
@@ -66,6 +68,8 @@ def config_show(*, config: Config = None, as_json: Json = False) -> int:
 
 def config_hash(*, config: Config = None, as_json: Json = False) -> int:
     """Print the SHA-256 of the resolved configuration, as it stands in the start log.
+
+    Exit code 0: printed; 2: the configuration is refused.
 
     Example: hip3 config hash --config config/paper.toml
     """

@@ -104,9 +104,6 @@ def drill_restart(*, network: NetworkName = "paper", config: Config = None, wait
     return _drill("restart", network, config, wait, WATCHDOG_KEY, as_json=as_json)
 
 
-COMMANDS = {"kill": drill_kill, "disconnect": drill_disconnect, "watchdog": drill_watchdog, "restart": drill_restart}
-
-
 def _drill(name: str, network: str, config: Path | None, wait_s: float, env_var: str, *, as_json: bool) -> int:
     try:
         settings = load(config, os.environ).settings if config is not None else None

@@ -35,6 +35,8 @@ def exchange(
 ) -> int:
     """Serve the simulated exchange until Ctrl+C.
 
+    Exit code 0: ended by Ctrl+C or SIGTERM; 2: an argument that means nothing; 3: the port is taken.
+
     Example: hip3 exchange --port 3001 --fund 0x…=1000
     """
     try:

@@ -32,6 +32,8 @@ def keys_new(
 ) -> int:
     """Make a fresh API wallet (agent) key in an encrypted keystore, mode 0600, and print its address.
 
+    Exit code 0: made; 2: the file exists or cannot be written, or there is no passphrase.
+
     Example: hip3 keys new --out ~/.hip3/agent.json
     """
     path = out.expanduser()
@@ -60,6 +62,8 @@ def keys_address(
     as_json: Json = False,
 ) -> int:
     """Print the address of a key: of the place named, else of the configuration's [signer], checked against it.
+
+    Exit code 0: printed; 2: there is no such key, it cannot be read, or it is not the one that is configured.
 
     Example: hip3 keys address --config config/testnet.toml
     """

@@ -4,53 +4,60 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
 import hip3
-from hip3.cli import (
-    checks_cmd,
-    config_cmd,
-    doctor_cmd,
-    drill_cmd,
-    exchange_cmd,
-    explain_cmd,
-    flatten_cmd,
-    fsm_cmd,
-    keys_cmd,
-    market_cmd,
-    ops_cmd,
-    report_cmd,
-    rotate_cmd,
-    run_cmd,
-    status_cmd,
-    verify_cmd,
-    watchdog_cmd,
-)
 
 EXIT_CONFIGURATION = 2  # END-3
+OPS_COMMANDS = ("hold", "kill", "promote", "unhalt", "maintenance-skip", "reset-safety")
+DRILL_COMMANDS = ("kill", "disconnect", "watchdog", "restart")
 STORE_COMMANDS = ("backup", "restore", "rebuild", "copy", "migrate", "info")
 AUDIT_COMMANDS = ("verify", "tail", "export")
+COMMANDS = {
+    "run": "run_cmd:run",
+    "status": "status_cmd:status",
+    "doctor": "doctor_cmd:doctor",
+    "preflight": "checks_cmd:preflight",
+    "poststart": "checks_cmd:poststart",
+    "validate-run": "checks_cmd:validate_run",
+    "flatten": "flatten_cmd:flatten",
+    "watchdog": "watchdog_cmd:watchdog",
+    "verify": "verify_cmd:verify",
+    "explain": "explain_cmd:explain",
+    "report": "report_cmd:report",
+    "replay": "market_cmd:replay",
+    "record": "market_cmd:record",
+    "exchange": "exchange_cmd:exchange",
+}
+"""Module of this package and function of each command. It is imported when it is used: together they cost 1.2 s of
+processor time, the database library alone 0.3 s, and a hold or a kill should not wait for what it does not need."""
+GROUPS = {
+    "config": (
+        "Check, show and hash a configuration.",
+        {name: f"config_cmd:config_{name}" for name in ("check", "show", "hash")},
+    ),
+    "keys": (
+        "API wallet keys.",
+        {"new": "keys_cmd:keys_new", "address": "keys_cmd:keys_address", "rotate": "rotate_cmd:keys_rotate"},
+    ),
+    "ops": (
+        "Command the running bot.",
+        {name: f"ops_cmd:ops_{name.replace('-', '_')}" for name in OPS_COMMANDS},
+    ),
+    "drill": (
+        "Rehearse what must work when it matters, with real processes.",
+        {name: f"drill_cmd:drill_{name}" for name in DRILL_COMMANDS},
+    ),
+    "store": ("The state store.", {name: f"store_cmd:{name}" for name in STORE_COMMANDS}),
+    "audit": ("The audit log.", {name: f"audit_cmd:{name}" for name in AUDIT_COMMANDS}),
+    "fsm": ("State machines.", {"export": "fsm_cmd:fsm_export"}),
+}
 
 
 EXIT_PIPE = 141
 """What a shell says of a program that SIGPIPE ended: 128 + 13."""
-
-
-def _group(name: str, help_text: str, commands: Mapping[str, Callable[..., int]]) -> App:
-    group = App(name=name, help=help_text)
-    for command, function in commands.items():
-        group.command(function, name=command)
-    return group
-
-
-def _lazy_group(name: str, help_text: str, module: str, commands: Sequence[str]) -> App:
-    """As `_group`; the module is imported when one of its commands is used: the database library costs 0.3 s."""
-    group = App(name=name, help=help_text)
-    for command in commands:
-        group.command(f"{module}:{command}", name=command)
-    return group
 
 
 def make_app() -> App:
@@ -61,34 +68,13 @@ def make_app() -> App:
         version=hip3.__version__,
         result_action="return_value",
     )
-    app.command(run_cmd.run, name="run")
-    app.command(status_cmd.status, name="status")
-    app.command(doctor_cmd.doctor, name="doctor")
-    app.command(checks_cmd.preflight, name="preflight")
-    app.command(checks_cmd.poststart, name="poststart")
-    app.command(checks_cmd.validate_run, name="validate-run")
-    app.command(flatten_cmd.flatten, name="flatten")
-    app.command(watchdog_cmd.watchdog, name="watchdog")
-    app.command(verify_cmd.verify, name="verify")
-    app.command(explain_cmd.explain, name="explain")
-    app.command(report_cmd.report, name="report")
-    app.command(market_cmd.replay, name="replay")
-    app.command(market_cmd.record, name="record")
-    app.command(exchange_cmd.exchange, name="exchange")
-    config = {"check": config_cmd.config_check, "show": config_cmd.config_show, "hash": config_cmd.config_hash}
-    app.command(_group("config", "Check, show and hash a configuration.", config))
-    app.command(
-        _group(
-            "keys",
-            "API wallet keys.",
-            {"new": keys_cmd.keys_new, "address": keys_cmd.keys_address, "rotate": rotate_cmd.keys_rotate},
-        )
-    )
-    app.command(_group("ops", "Command the running bot.", ops_cmd.COMMANDS))
-    app.command(_group("drill", "Rehearse what must work when it matters, with real processes.", drill_cmd.COMMANDS))
-    app.command(_lazy_group("store", "The state store.", "hip3.cli.store_cmd", STORE_COMMANDS))
-    app.command(_lazy_group("audit", "The audit log.", "hip3.cli.audit_cmd", AUDIT_COMMANDS))
-    app.command(_group("fsm", "State machines.", {"export": fsm_cmd.fsm_export}))
+    for name, place in COMMANDS.items():
+        app.command(f"hip3.cli.{place}", name=name)
+    for group, (help_text, commands) in GROUPS.items():
+        inner = App(name=group, help=help_text)
+        for name, place in commands.items():
+            inner.command(f"hip3.cli.{place}", name=name)
+        app.command(inner)
     return app
 
 

@@ -32,7 +32,8 @@ def replay(
 ) -> int:
     """Replay a recording: through the whole bot on the embedded exchange, in virtual time, or through the detector only.
 
-    Exit codes as `hip3 run`; 2 for a file that cannot be read; 1 where, with faults, an invariant did not hold.
+    Exit code 0: flat and clean, as of `hip3 run`, and its others; 2: a file that cannot be read; 1: with faults, an
+    invariant did not hold.
 
     Example: hip3 replay btc.jsonl.gz --reference mark --threshold-bps 1.0
     """
@@ -62,6 +63,8 @@ def record(
     duration: Annotated[float | None, Parameter(help="Seconds; else until Ctrl+C.")] = None,
 ) -> int:
     """Record a venue's market data until the duration is over or Ctrl+C. Needs no key.
+
+    Exit code 0: something was recorded; 2: an argument or the file cannot be used; 3: nothing was received.
 
     Example: hip3 record testnet btc.jsonl.gz --coin BTC --duration 600
     """

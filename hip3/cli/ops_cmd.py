@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,16 +114,6 @@ def ops_reset_safety(
         "accept_residue": accept_residue,
     }
     return _send(request, config, as_json=as_json)
-
-
-COMMANDS: Mapping[str, Callable[..., int]] = {
-    "hold": ops_hold,
-    "kill": ops_kill,
-    "promote": ops_promote,
-    "unhalt": ops_unhalt,
-    "maintenance-skip": ops_maintenance_skip,
-    "reset-safety": ops_reset_safety,
-}
 
 
 def _send(request: Mapping[str, object], config: Path | None, *, as_json: bool) -> int:

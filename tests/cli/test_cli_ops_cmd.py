@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hip3.cli.ops_cmd import COMMANDS
+from hip3.cli.main import OPS_COMMANDS
 from hip3.ops.control_server import control_path
 from tests.cli.test_cli_status_cmd import hip3, lines_until, start
 
@@ -60,7 +60,7 @@ def test_a_running_bot_is_held_killed_unhalted_and_promoted(state: Path, capsys:
     assert not control_path(state).exists()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", OPS_COMMANDS)
 def test_without_a_bot_a_command_says_where_it_looked(name: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """OPS-1: exit code 3, for people and for machines."""
     assert hip3("ops", name, *(RESET if name == "reset-safety" else REASON), "--json") == 3
