@@ -13,9 +13,10 @@ from cyclopts import Parameter
 
 from hip3.cli.config_cmd import Config, Json
 from hip3.cli.store_cmd import EXIT_REFUSED, Answer, At, answer
+from hip3.cli.words import printable
 from hip3.ops.journal_file import iso_text, json_value
 from hip3.store.audit import Verdict
-from hip3.store.repository import AuditRow, Repository
+from hip3.store.repository import AuditRow, Repository, everything_in
 
 PAGE = 5000
 """Rows that an export holds in memory at a time."""
@@ -78,11 +79,15 @@ def export(
 
 
 def _reading(at: At, work: Callable[[Repository], Answer]) -> Answer:
-    repository = Repository(at.place)
+    """What `work` says of database and spool; a spool that cannot be read is told of on standard error."""
+    repository = everything_in(at.place)
     try:
-        return work(repository)
+        said = work(repository)
     finally:
         repository.close()
+    if repository.spool is not None and repository.spool.trouble is not None:
+        print(printable(f"hip3 audit: without the rows of the spool: {repository.spool.trouble}"), file=sys.stderr)
+    return said
 
 
 def _verified(repository: Repository) -> Answer:

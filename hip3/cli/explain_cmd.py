@@ -62,7 +62,7 @@ def explain(
         sources = [] if journal is not None else known_sources(state, config, os.environ)
         with reading(sources) as stores:
             story = _find(stores, [journal] if journal is not None else journals(state), signal_id, coin)
-            behind = sum(store.behind or 0 for store in stores if store.name == story.store)
+            in_spool = next((store.in_spool for store in stores if store.name == story.store), 0)
     except ConfigError as e:
         print_config_error(e, as_json=as_json)
         return EXIT_CONFIGURATION
@@ -73,11 +73,11 @@ def explain(
     except OSError as e:
         return _failed(f"journal {e.filename or journal}: {e.strerror or e}", as_json=as_json)
     if as_json:
-        print(json.dumps(story_object(story) | {"commits_in_spool": behind}, sort_keys=True))
+        print(json.dumps(story_object(story) | {"commits_in_spool": in_spool}, sort_keys=True))
         return EXIT_OK
     lines = story_lines(story)
-    if behind:
-        lines.append(f"{behind} commits of the bot are not in the store yet: what they say is missing above")
+    if in_spool is None:
+        lines.append("the spool of the store could not be read: what it may say of this signal is missing above")
     print("\n".join(map(printable, lines)))
     return EXIT_OK
 

@@ -46,7 +46,7 @@ def _behind(commits: int | None) -> list[str]:
         return ["         its spool could not be read: there may be commits that are in nothing below"]
     if not commits:
         return []
-    return [f"         {commits} commits are in its spool and in nothing below; the next start writes them"]
+    return [f"         {commits} commits are in its spool alone, and in all that follows; the next start writes them"]
 
 
 def _others(view: Mapping[str, Any]) -> list[str]:

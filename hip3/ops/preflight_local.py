@@ -17,7 +17,7 @@ from hip3.settings.schema import Mode, Settings
 from hip3.store.database import Place, connect, open_reader
 from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreMissing
 from hip3.store.lock import lock_holder, server_lock_holder
-from hip3.store.repository import Repository
+from hip3.store.repository import everything_in
 from hip3.store.versions import check_version, program_versions
 from hip3.venue.hyperliquid.signing import TradingKey
 
@@ -59,7 +59,7 @@ def check_hash(loaded: LoadedSettings, account: str | None, state: Path) -> Find
         return passed(check, f"{loaded.hash}, no earlier run to compare it with: there is no account")
     repository = None
     try:
-        repository = Repository(store_place(loaded.settings, state))
+        repository = everything_in(store_place(loaded.settings, state))
         values = repository.state(account_of_store(account))
     except StoreMissing:
         return passed(check, f"{loaded.hash}, the first run of this state folder")

@@ -120,11 +120,11 @@ def _notes(
         said.append(f"{left_out} other account{'s' if left_out > 1 else ''} of the store left out; --account chooses one.")
     if others:
         said.append(f"Left out as well, stores of other networks: {', '.join(others)}; --store chooses one.")
-    behind = store.behind
-    if behind is None:
+    in_spool = store.in_spool
+    if in_spool is None:
         said.append("The spool of the store could not be read: there may be commits that are in no number.")
-    elif behind:
-        said.append(f"{behind} commits are not in the store yet: the bot writes them within moments, or at its next start.")
+    elif in_spool:
+        said.append(f"{in_spool} commits are in the spool of the store alone, and in every number here.")
     return said
 
 

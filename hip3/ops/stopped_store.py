@@ -19,7 +19,7 @@ from hip3.settings.schema import Settings
 from hip3.store.apply import BY_HAND
 from hip3.store.errors import StoreMissing
 from hip3.store.memory import remember
-from hip3.store.repository import Repository
+from hip3.store.repository import everything_in
 from hip3.store.store import RunInfo, open_store
 
 
@@ -27,7 +27,7 @@ def kept_memory(settings: Settings, state: Path, now_ms: int) -> Remembered:
     """What the runs of the configured account left. Raises StoreError; StoreMissing also where there is no account."""
     if settings.user_address is None:
         raise StoreMissing("this configuration names no user_address: each of its runs has an account of its own")
-    repository = Repository(store_place(settings, state))
+    repository = everything_in(store_place(settings, state))
     try:
         return remember(repository, settings.user_address.lower(), now_ms)
     finally:

@@ -53,7 +53,7 @@ def _account(store: OpenStore, run: RunRow, now: int) -> View:
         "schema": SCHEMA,
         "at_ms": now,
         "store": store.name,
-        "commits_in_spool": store.behind,
+        "commits_in_spool": store.in_spool,
         "network": store.source.network or None,
         "account": None if run.account == OBSERVER else run.account,
         "run": {

@@ -1,6 +1,7 @@
 """Which store a reading command reads: the one of the configuration, else every one of the state folder, newest run first.
 
-Reads need no bot and no lock and change nothing: the database is opened read-only and the spool is only looked at.
+Reads need no bot and no lock and change nothing: the database is opened read-only, and what the spool has besides is laid
+over it in the reader's own memory.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from attrs import frozen
 from hip3.ops.keep import FOLDER, store_place
 from hip3.settings import load_for_check
 from hip3.settings.load import CONFIG_VAR
-from hip3.store.database import Place, place_of_file, place_of_url
-from hip3.store.repository import Repository, RunRow
+from hip3.store.database import NO_SPOOL, Place, place_of_file, place_of_url
+from hip3.store.repository import Repository, RunRow, everything_in
 from hip3.venue.hyperliquid.endpoints import Network
 
 
@@ -45,12 +46,10 @@ class OpenStore:
         return self.runs[-1].started_ms if self.runs else 0
 
     @property
-    def behind(self) -> int | None:
-        """Commits in the spool that the database does not have yet; None where the spool cannot be read."""
-        try:
-            return self.reader.behind()
-        except (OSError, ValueError):
-            return None
+    def in_spool(self) -> int | None:
+        """Commits that are seen here and that only the spool has; None where it cannot be read: then there may be more."""
+        spool = self.reader.spool
+        return None if spool is None or spool.trouble is not None else spool.groups
 
 
 def known_sources(state: Path, config: Path | None, env: Mapping[str, str]) -> list[Source]:
@@ -69,7 +68,7 @@ def known_sources(state: Path, config: Path | None, env: Mapping[str, str]) -> l
 def source_at(text: str) -> Source:
     """The store at a path, or at a `postgresql://` URL. Raises StoreUnusable for another kind of URL."""
     if "://" in text:
-        return Source("", place_of_url(text, Path()))
+        return Source("", place_of_url(text, NO_SPOOL))
     stem = Path(text).stem
     return Source(stem if stem in {n.value for n in Network} else "", place_of_file(Path(text)))
 
@@ -77,7 +76,7 @@ def source_at(text: str) -> Source:
 @contextmanager
 def reading(sources: Sequence[Source]) -> Iterator[list[OpenStore]]:
     """The stores, the one that ran last first; closed at the end. Raises the errors of the store."""
-    readers = [(source, Repository(source.place)) for source in sources]
+    readers = [(source, everything_in(source.place)) for source in sources]
     try:
         opened = [OpenStore(source, reader, _runs(reader)) for source, reader in readers]
         yield sorted(opened, key=lambda o: (-o.newest_ms, o.name))

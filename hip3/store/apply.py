@@ -51,7 +51,7 @@ class Applier:
         """Number of the spool's last group in the database; None where it never saw this spool."""
         connection = self.connection()
         with connection.begin():
-            found = _own_state(connection).get(schema.SPOOL + spool_id)
+            found = own_state(connection).get(schema.SPOOL + spool_id)
         return None if found is None else int(found)
 
     def check_audit_end(self) -> None:
@@ -59,7 +59,7 @@ class Applier:
         connection = self.connection()
         log = schema.audit_log
         with connection.begin():
-            head = _own_state(connection).get(schema.AUDIT_HEAD)
+            head = own_state(connection).get(schema.AUDIT_HEAD)
             last = connection.execute(select(log.c.seq, log.c.hash).order_by(log.c.seq.desc()).limit(1)).first()
         found = EMPTY if last is None else ChainHead(last.seq, last.hash)
         try:
@@ -85,18 +85,7 @@ class Applier:
             raise
 
     def _write(self, connection: Connection, groups: Sequence[Group]) -> None:
-        own, now = _own_state(connection), self.clock.wall_ms()
-        batch = Batch(head_of(own.get(schema.AUDIT_HEAD)))
-        for group in groups:
-            key = schema.SPOOL + group.header.spool_id
-            if group.seq <= int(own.get(key, "0")):
-                continue
-            for record in group.records:
-                batch.add(record, group.header)
-            batch.set_state(schema.OWN, key, str(group.seq), now)
-        if batch.rows.get(schema.audit_log.name):
-            batch.set_state(schema.OWN, schema.AUDIT_HEAD, head_text(batch.head), now)
-        batch.write(connection)
+        batch_of(groups, own_state(connection), self.clock.wall_ms()).write(connection)
 
     def begin_run(self, header: Header) -> None:
         """Registers the run, and that its spool is known from here on. A command by hand is no run."""
@@ -105,7 +94,7 @@ class Applier:
             batch = Batch(head_of(None))
             if not header.run_id.startswith(BY_HAND):
                 batch.rows[schema.runs.name] = [_run_row(header, None)]
-            if schema.SPOOL + header.spool_id not in _own_state(connection):
+            if schema.SPOOL + header.spool_id not in own_state(connection):
                 position = str(header.first_seq - 1)
                 batch.set_state(schema.OWN, schema.SPOOL + header.spool_id, position, header.opened_ms)
             batch.write(connection)
@@ -143,6 +132,21 @@ class Applier:
             connection.close()
 
 
+def batch_of(groups: Sequence[Group], own: Mapping[str, str], now_ms: int) -> Batch:
+    """The rows of those groups that a database with the state `own` of its own does not have yet, and that state after."""
+    batch = Batch(head_of(own.get(schema.AUDIT_HEAD)))
+    for group in groups:
+        key = schema.SPOOL + group.header.spool_id
+        if group.seq <= int(own.get(key, "0")):
+            continue
+        for record in group.records:
+            batch.add(record, group.header)
+        batch.set_state(schema.OWN, key, str(group.seq), now_ms)
+    if batch.rows.get(schema.audit_log.name):
+        batch.set_state(schema.OWN, schema.AUDIT_HEAD, head_text(batch.head), now_ms)
+    return batch
+
+
 def note_by_hand(applier: Applier, to_state: str, message: str, facts: Mapping[str, object]) -> None:
     """An audit row about what an operator did to the store itself; it is of no run."""
     now = applier.clock.wall_ms()
@@ -161,7 +165,8 @@ def _run_row(header: Header, ended_ms: int | None) -> dict[str, object]:
     }
 
 
-def _own_state(connection: Connection) -> Mapping[str, str]:
+def own_state(connection: Connection) -> Mapping[str, str]:
+    """The store's own values, by key."""
     table = schema.system_state
     rows = connection.execute(select(table.c.key, table.c.value).where(table.c.account == schema.OWN))
     return {row.key: row.value for row in rows}

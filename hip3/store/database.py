@@ -28,9 +28,13 @@ STATEMENT_TIMEOUT_MS = 10_000
 POSTGRES_OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={BUSY_TIMEOUT_MS} -c timezone=UTC"
 
 
+NO_SPOOL = Path()
+"""Of a server that was named alone: which folder of which machine the spool of its bot is in, it does not say."""
+
+
 @frozen
 class Place:
-    """Where a store is: its database, and the folder of its spool on this machine."""
+    """Where a store is: its database, and the folder of its spool on this machine, or NO_SPOOL."""
 
     url: URL
     spool: Path
@@ -106,7 +110,7 @@ def _sqlite(file: Path, *, writes: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _connected(raw: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         raw.isolation_level = None  # we say BEGIN ourselves, so that DDL is inside the transaction too
-        for pragma in ("foreign_keys = ON", *(_WRITER_PRAGMAS if writes else ("query_only = ON",))):
+        for pragma in ("foreign_keys = ON", *(_WRITER_PRAGMAS if writes else _READER_PRAGMAS)):
             raw.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -116,6 +120,7 @@ def _sqlite(file: Path, *, writes: bool) -> Engine:
     return engine
 
 
+_READER_PRAGMAS = ("temp_store = MEMORY", "query_only = ON")
 _WRITER_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 1000")
 """FULL: a segment of the spool is deleted once the database has its groups, so it must keep them over a power cut."""
 
@@ -160,6 +165,19 @@ def cause_of(error: BaseException) -> str:
     """What the database said, in one line, without the statement and its values."""
     original: Any = getattr(error, "orig", None) or error
     return " ".join(str(original).split()) or type(original).__name__
+
+
+@contextmanager
+def may_write_temporary(connection: Connection) -> Iterator[None]:
+    """At the beginning of a reader's transaction: what is temporary may be made and filled; after it nothing is written."""
+    if is_postgres(connection):
+        connection.exec_driver_sql("SET TRANSACTION READ WRITE")
+        yield
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        return
+    connection.exec_driver_sql("PRAGMA query_only = OFF")  # the file itself is opened for reading
+    yield
+    connection.exec_driver_sql("PRAGMA query_only = ON")
 
 
 def is_postgres(connection: Connection) -> bool:

@@ -1,7 +1,7 @@
 """Typed reads of a store, while a bot writes to it or when none runs. Reads change nothing and need no lock.
 
 While a bot runs, the newest records may still be in its spool, some 20 ms; after a kill they are there until the next start
-applies them. `behind` says how many groups.
+applies them. `everything_in` reads both; `behind` says how many groups the spool alone has.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from hip3.core.records import (
 )
 from hip3.store import schema
 from hip3.store.audit import ChainHead, Verdict, head_of, verify
-from hip3.store.database import Place, cause_of, connect, open_reader
+from hip3.store.database import NO_SPOOL, Place, cause_of, connect, open_reader
 from hip3.store.encoding import mapping_of
 from hip3.store.errors import StoreUnusable
+from hip3.store.overlay import Overlay
 from hip3.store.segments import read_spool
 from hip3.store.versions import check_version, program_versions
 
@@ -91,11 +92,15 @@ class Repository:
     """Reads one store. Every method may raise StoreMissing, StoreUnusable, StoreDamaged or SchemaVersionMismatch."""
 
     place: Place
+    spool: Overlay | None = None
+    """What the spool holds besides; None reads the database alone."""
     _engine: Engine | None = field(default=None, init=False)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """One read transaction: what is read together belongs together."""
+        if self.spool is not None:
+            self.spool.look()
         if self._engine is None:
             engine = open_reader(self.place)
             try:
@@ -107,9 +112,19 @@ class Repository:
             self._engine = engine
         try:
             with connect(self._engine, self.place) as connection, connection.begin():
+                if self.spool is not None:
+                    self._lay(self.spool, connection)
                 yield connection
         except DBAPIError as e:
             raise StoreUnusable(f"{self.place.name}: cannot be read: {cause_of(e)}") from e
+
+    @staticmethod
+    def _lay(spool: Overlay, connection: Connection) -> None:
+        try:
+            spool.lay(connection)
+        except BaseException:
+            connection.invalidate()  # half of it may be there
+            raise
 
     def close(self) -> None:
         """Lets the connection go; a later read makes another."""
@@ -290,13 +305,21 @@ class Repository:
             }
 
     def behind(self) -> int:
-        """Groups in the spool that the database does not have yet. Raises OSError."""
+        """Groups in the spool that the database did not have at this read. Raises OSError."""
+        if self.spool is not None:
+            self.state(schema.OWN)
+            return self.spool.groups
         segments = read_spool(self.place.spool)
         heads = [s.header for s in segments if s.header is not None]
         if not heads:
             return 0
         applied = int(self.state(schema.OWN).get(schema.SPOOL + heads[-1].spool_id, "0"))
         return sum(group.seq > applied for segment in segments for group in segment.groups)
+
+
+def everything_in(place: Place) -> Repository:
+    """Reads what was committed, whether the database has it already or only the spool (STO-4)."""
+    return Repository(place, None if place.spool == NO_SPOOL else Overlay(place.spool))
 
 
 def _last_result(connection: Connection, account: str, cloid: str) -> ResultRecord | None:

@@ -92,41 +92,42 @@ class Batch:
         row = {"account": account, "key": key, "value": text, "updated_at_ms": at_ms}
         self.state[account, key] = None if value is None else row
 
-    def write(self, connection: Connection) -> None:
-        """All rows, inside the caller's transaction."""
+    def write(self, connection: Connection, into: Mapping[str, Table] = schema.METADATA.tables) -> None:
+        """All rows, inside the caller's transaction; `into` are other tables of the same columns, by the same names."""
         for name, rows in self.rows.items():
-            connection.execute(insert_into(schema.METADATA.tables[name], connection), rows)
+            connection.execute(_insert(name, into, connection), rows)
         if self.settled:
-            connection.execute(_SETTLE, self.settled)
+            connection.execute(_settle(into[schema.order_intents.name]), self.settled)
+        table = into[schema.system_state.name]
         kept = [row for row in self.state.values() if row is not None]
         if kept:
-            connection.execute(insert_into(schema.system_state, connection), kept)
-        table = schema.system_state
+            connection.execute(_insert(schema.system_state.name, into, connection), kept)
         for (account, key), row in self.state.items():
             if row is None:
                 connection.execute(table.delete().where(table.c.account == account, table.c.key == key))
 
 
-_INTENTS = schema.order_intents
-_SETTLE = (
-    update(_INTENTS)
-    .where(_INTENTS.c.account == bindparam("b_account"), _INTENTS.c.cloid == bindparam("b_cloid"))
-    .where(_INTENTS.c.settled_ms.is_(None))
-    .values(settled_ms=bindparam("b_at_ms"))
-)
+def _settle(intents: Table) -> Executable:
+    return (
+        update(intents)
+        .where(intents.c.account == bindparam("b_account"), intents.c.cloid == bindparam("b_cloid"))
+        .where(intents.c.settled_ms.is_(None))
+        .values(settled_ms=bindparam("b_at_ms"))
+    )
 
 
-def insert_into(table: Table, connection: Connection) -> Executable:
+def _insert(name: str, into: Mapping[str, Table], connection: Connection) -> Executable:
     """An insert that leaves or replaces a row of the same key, as `REPLACED` says; an audit row is never left out."""
-    if table is schema.audit_log:
+    table, replaces = into[name], schema.METADATA.tables[name] in REPLACED
+    if name == schema.audit_log.name:
         return table.insert()
     keys = [column.name for column in table.primary_key.columns]
     rest = [column.name for column in table.columns if column.name not in keys]
     if is_postgres(connection):
-        into = postgresql.insert(table)
-        return into.on_conflict_do_update(index_elements=keys, set_=_new(into, rest)) if table in REPLACED else _keep(into)
+        onto = postgresql.insert(table)
+        return onto.on_conflict_do_update(index_elements=keys, set_=_new(onto, rest)) if replaces else _keep(onto)
     other = sqlite.insert(table)
-    return other.on_conflict_do_update(index_elements=keys, set_=_new(other, rest)) if table in REPLACED else _keep(other)
+    return other.on_conflict_do_update(index_elements=keys, set_=_new(other, rest)) if replaces else _keep(other)
 
 
 def _new(insert: postgresql.Insert | sqlite.Insert, names: list[str]) -> dict[str, Any]:

@@ -66,6 +66,11 @@ def bytes_of(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
 
 
+def unchanged(folder: Path, before: dict[str, tuple[bytes, int]]) -> None:
+    """An empty `-wal` may have come: SQLite makes it for a reader where a writer left none."""
+    assert {n: v for n, v in bytes_of(folder).items() if v[0] or n in before} == before
+
+
 def as_journal(world: World, path: Path) -> Path:
     """The notes of the run as a journal on disk."""
     log = LogFile(path)
@@ -260,19 +265,70 @@ async def test_a_killed_run_is_shown_with_what_it_held(tmp_path: Path) -> None:
             assert await again.store.drain_and_close(5)
 
 
-async def test_commits_that_only_the_spool_has_are_counted(tmp_path: Path) -> None:
-    """STO-4, LESSONS 3: a bot killed before the writer's turn: the database does not show all, and every reader says so."""
-    async with disk(tmp_path, {"store.group_commit_ms": 60_000}) as state:
+async def test_commits_that_only_the_spool_has_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """STO-4, LESSONS 3: a bot killed before its writer's first turn: every reader shows what it committed, and nothing of
+    spool or database is changed by that."""
+    monkeypatch.setenv("HIP3_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("HIP3_CONFIG", raising=False)
+    async with disk(tmp_path, {"store.group_commit_ms": 600_000}) as state:
+        kept = await state.open()
+        async with open_world(state.settings, dislocated().pulse(60).source(), config=FAST, keeping=kept.keeping) as world:
+            await world.until(lambda: bool(world.events("position_closed")), 30)
+            await world.kill()
+            (signal,) = [str(n.fields["signal"]) for n in world.events("signal")]
+            fills = len(world.fills())
+            kept.store.close()
+        assert state.ask("select count(*) from fills") == [(0,)], "the writer never had its turn"
+        before = bytes_of(tmp_path)
+        view = stored(tmp_path, state.clock.wall_ms())
+        assert view["commits_in_spool"] == kept.store.repository.behind() > 0
+        assert (view["run"]["ended"], view["day"]["fills"], view["day"]["trades"]) == ("killed", fills, 1)
+        lines = stored_lines(view)
+        assert any(f"{view['commits_in_spool']} commits are in its spool alone, and in all that follows" in x for x in lines)
+        story = told(tmp_path, signal)
+        assert (outcome(story)[0], happened(story).count("fill")) == ("closed", 2)
+        report = read_stores(known_sources(tmp_path, None, {}), Selection())
+        assert (len(report.trades), len(report.signals)) == (1, 1)
+        assert any("commits are in the spool of the store alone, and in every number" in note for note in report.notes)
+        app = make_app()
+        assert app(["audit", "tail"], exit_on_error=False) == 0
+        assert "post" in capsys.readouterr().out
+        assert app(["audit", "verify", "--json"], exit_on_error=False) == 0
+        assert json.loads(capsys.readouterr().out)["rows"] > 20
+        unchanged(tmp_path, before)
+        again = await state.open()
+        assert again.store.recovered == view["commits_in_spool"]
+        assert stored(tmp_path, state.clock.wall_ms())["day"] == view["day"], "the next start has what was shown"
+
+
+async def test_a_spool_that_cannot_be_read_is_never_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """STO-4, LESSONS 3: a damaged group: every reader shows what the database has and says that there may be more."""
+    monkeypatch.setenv("HIP3_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("HIP3_CONFIG", raising=False)
+    async with disk(tmp_path) as state:
         kept = await state.open()
         async with open_world(state.settings, dislocated().pulse(60).source(), config=FAST, keeping=kept.keeping) as world:
             await world.until(lambda: bool(world.events("fill")))
+            await trio.sleep(0.1)
+            kept.store.writer.group_commit_ms = 600_000
+            await trio.sleep(2)
             await world.kill()
             kept.store.close()
+        (segment,) = kept.store.place.spool.iterdir()
+        content = segment.read_bytes()
+        segment.write_bytes(content[:-20] + b"?" + content[-19:])
         view = stored(tmp_path, state.clock.wall_ms())
-        assert view["commits_in_spool"] > 0
-        assert any(f"{view['commits_in_spool']} commits are in its spool" in line for line in stored_lines(view))
-        report = read_stores(known_sources(tmp_path, None, {}), Selection())
-        assert any("commits are not in the store yet" in note for note in report.notes)
+        assert (view["commits_in_spool"], view["day"]["fills"]) == (None, 1)
+        assert any("its spool could not be read" in line for line in stored_lines(view))
+        app = make_app()
+        for tokens in (["explain", "--last"], ["report"], ["audit", "tail"]):
+            assert app(tokens, exit_on_error=False) == 0
+            said = capsys.readouterr()
+            assert "spool" in said.out + said.err, tokens
 
 
 async def test_a_halt_is_what_the_next_start_begins_with(tmp_path: Path) -> None:
@@ -365,9 +421,11 @@ async def test_no_reader_changes_a_byte(
         (["explain", "--last", "--json"], 0),
         (["report"], 0),
         (["report", "--json"], 0),
+        (["audit", "tail"], 0),
+        (["audit", "verify"], 0),
     ):
         assert app(tokens, exit_on_error=False) == code, tokens
     said = capsys.readouterr()
     assert "did NOT end in order" in said.out
     assert f"{SNDK}: 0.0" in said.out
-    assert {n: v for n, v in bytes_of(copied).items() if v[0] or n in before} == before
+    unchanged(copied, before)

@@ -148,8 +148,8 @@ async def test_the_kept_store_is_read_before_any_journal(
     assert report("--journal", str(tmp_path / "journal" / "aa.jsonl"))["totals"]["trades"] == 1
 
 
-async def test_what_waits_in_the_spool_is_said(tmp_path: Path, autojump_clock: object) -> None:
-    """JRN-3, STO-4: commits that the database does not have yet are in no number, and the report says how many."""
+async def test_what_only_the_spool_has_counts_and_is_said(tmp_path: Path, autojump_clock: object) -> None:
+    """JRN-3, STO-4: commits that the database does not have yet are in every number, and the report says how many."""
     path = tmp_path / "s.db"
     await write(path, records(2))
     bench = Bench(place_of_file(path), HandClock(T0))
@@ -158,8 +158,8 @@ async def test_what_waits_in_the_spool_is_said(tmp_path: Path, autojump_clock: o
     store.recorder.commit()
     read = of_store(str(path), Selection())
     bench.let_go()
-    assert len(read.trades) == 2
-    assert any(note.startswith("1 commits are not in the store yet") for note in read.notes)
+    assert len(read.trades) == 3
+    assert any(note.startswith("1 commits are in the spool of the store alone") for note in read.notes)
 
 
 async def test_the_command_reads_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str], autojump_clock: object) -> None:
