@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import process_marker
 from tests.postgres_server import names, own_postgres, postgres, postgres_url
 
 __all__ = ["names", "own_postgres", "postgres", "postgres_url"]  # fixtures
@@ -19,6 +20,14 @@ settings.register_profile("deep", settings.get_profile("hip3"), max_examples=10_
 settings.load_profile("hip3")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the marker `process` and what sets and guards it."""
+    config.addinivalue_line("markers", process_marker.MARKER)
+    watch = process_marker.Watch()
+    watch.install()
+    config.pluginmanager.register(watch, "process-marker")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

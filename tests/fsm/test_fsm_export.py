@@ -147,6 +147,7 @@ def test_images_need_a_folder() -> None:
         export(Format.PNG)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("form", [Format.SVG, Format.PNG])
 def test_images_are_what_dot_makes_of_the_source(form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FSM-1: the image is the output of the `dot` found on PATH for the machine's own source."""
@@ -159,6 +160,7 @@ def test_images_are_what_dot_makes_of_the_source(form: Format, tmp_path: Path, m
     assert path.read_text() == f"-T{form.value}\n{source}"
 
 
+@pytest.mark.process
 def test_a_failure_of_graphviz_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FSM-1: what graphviz says on its way out is in the error."""
     program = tmp_path / "dot"
