@@ -12,7 +12,8 @@ from decimal import Decimal
 from attrs import define, field, frozen
 
 from hip3.core.budget import ActionBudget
-from hip3.core.causes import Cause, Clears, ReasonCode, Safety, Severity
+from hip3.core.cause_trail import CauseTrail
+from hip3.core.causes import Clears, ReasonCode, Safety, Severity
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
 from hip3.core.disconnect_guard import DisconnectGuard, Session
@@ -57,6 +58,8 @@ from hip3.tasks.timers import Timers
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.signing import Signer
 
+CLOCK_STEP_MS = 1000
+"""Ours: half of what is worth a warning (NON-2); a clock that is merely slewed needs half an hour for it."""
 HALT_SOURCE = "halt procedure"
 """Of the cause that a flatten in HALT puts in force when it fails."""
 LEFT_NAMED = 5
@@ -68,6 +71,9 @@ class BotIO:
     """What reaches outside: time, chance, sockets. A simulation gives other ones."""
 
     clock: Clock
+    """Of this run; its wall time does not jump."""
+    machine: Clock
+    """What the machine shows, for other processes and for the comparison with the venue's."""
     rng: random.Random
     dial: Dial
     rest: RestClient
@@ -145,6 +151,7 @@ class Bot:
     changed_ms: dict[str, int]
     """Monotonic time of the last change of run, lifecycle, safety and ready; each begins with the start."""
     scribe: Scribe
+    trail: CauseTrail
     trader: Trader | None = None
     halt_flatten: HaltFlatten | None = None
     """The last one of this process."""
@@ -153,10 +160,10 @@ class Bot:
     evidence: Evidence = field(factory=Evidence)
     """For the recovery from HALT (STOP-4)."""
     seen_incident: int = 0
+    clock_step_ms: int = 0
+    """How far the machine's wall clock had gone from this run's when it was last noticed."""
     kept_latch: str | None = None
     """What the store has of the causes."""
-    told: tuple[SafetyMode, dict[tuple[ReasonCode, str], Cause]] = (SafetyMode.ARMED_SAFE, {})
-    """Mode and causes as the journal and the audit log have them."""
 
     @property
     def coins(self) -> tuple[str, ...]:
@@ -173,6 +180,11 @@ class Bot:
         return self.metadata.missing
 
     @property
+    def venue_ms(self) -> int:
+        """The venue's time (Unix ms), as last measured; entries are stamped in it."""
+        return self.io.clock.wall_ms() + self.nonces.offset_ms
+
+    @property
     def is_protection_due(self) -> bool:
         """True where the executor has a protective stop to place or to withdraw."""
         return self.trader is not None and self.trader.executor.closer.is_protection_due()
@@ -184,6 +196,16 @@ class Bot:
 
     def note(self, level: str, event: str, **fields: object) -> None:
         self.journal.note(self.io.clock.wall_ms(), level, event, **fields)
+
+    def look_at_clock(self) -> None:
+        """A machine's clock that was set, or that stood still, is compared with the venue's at once (NON-2)."""
+        step_ms = self.io.machine.wall_ms() - self.io.clock.wall_ms()
+        if abs(step_ms - self.clock_step_ms) < CLOCK_STEP_MS:
+            return
+        self.note("warning", "clock_stepped", by_ms=step_ms - self.clock_step_ms)
+        self.clock_step_ms = step_ms
+        if self.trader is not None:
+            self.trader.reconcile.read_service_soon()
 
     # ---- what follows from a session or a mode
 
@@ -330,27 +352,12 @@ class Bot:
 
     def on_causes(self) -> None:
         """After each change of the causes: a further HALT has the account looked at again, for it may be about it."""
-        self._tell_causes()
+        self.trail.tell()
         self._keep_latch()
         self.scribe.commit()
         if self.safety.mode is SafetyMode.HALT and self.safety.incident != self.seen_incident:
             self.seen_incident = self.safety.incident
             self.halt_bell.ring()
-
-    def _tell_causes(self) -> None:
-        """A line and a row of the audit log for each cause that came, grew worse or ended, with the mode or without."""
-        mode, (told_mode, told) = self.safety.mode, self.told
-        now = {(c.code, c.source): c for c in self.safety.causes}
-        self.told = (mode, now)
-        for key in [k for k in (*now, *(set(told) - set(now))) if _standing(now.get(k)) != _standing(told.get(k))]:
-            before, after = _standing(told.get(key)), _standing(now.get(key))
-            cause = now.get(key) or told[key]
-            code, source, why = cause.code.value, cause.source, cause.message
-            joins_a_halt = after == Severity.HALT.name and mode is told_mode  # else `safety_mode` has said it loudly
-            level = "critical" if joins_a_halt else "debug"
-            self.note(level, "cause", code=code, source=source, before=before, after=after, message=why)
-            facts = {"mode": mode.name, "clears": cause.clears.value}
-            self.scribe.transition("cause", f"{code}:{source}", before, after, code, why, facts)
 
     def _keep_latch(self) -> None:
         """Joins the next commit where what outlives the process has changed (STOP-1)."""
@@ -363,8 +370,3 @@ class Bot:
         """After each fact: a position that is there in HALT is the halt procedure's business, whoever opened it."""
         if self.safety.mode is SafetyMode.HALT and self.ledger.held():
             self.halt_bell.ring()
-
-
-def _standing(cause: Cause | None) -> str:
-    """What a cause forbids, or that it is not in force."""
-    return "none" if cause is None else cause.severity.name

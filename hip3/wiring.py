@@ -8,6 +8,7 @@ from hip3.bot import Account, Bot, BotIO, Trader
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.breaker import RunawayBreaker
 from hip3.core.budget import ActionBudget, TokenBucket
+from hip3.core.cause_trail import CauseTrail
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity, Watch
 from hip3.core.clock import Clock
 from hip3.core.detector import Detector
@@ -186,6 +187,7 @@ def build(
             ready=ready,
             safety=safety,
             book=book,
+            venue_ms=lambda: late[0].venue_ms,
             connected_ms=lambda: ingest.connected_ms,
             clock=io.clock,
             journal=journal,
@@ -208,6 +210,7 @@ def build(
         halt_bell=Doorbell(),
         changed_ms=dict.fromkeys(("run", "lifecycle", "safety", "ready"), io.clock.mono_ms()),
         scribe=scribe,
+        trail=CauseTrail(safety, scribe, journal),
     )
     late.append(bot)
     safety.on_causes = bot.on_causes
@@ -314,6 +317,7 @@ def _add_trader(
         nonces=bot.nonces,
         budget=bot.budget,
         clock=io.clock,
+        machine=io.machine,
         journal=journal,
         on_doubt_that_stays=Severity.HALT if settings.safety.halt_on_retry_budget else Severity.SAFE,
         on_unread=bot.on_unread,

@@ -171,7 +171,7 @@ def _position(bot: Bot, market: MarketState, *, wide: bool) -> dict[str, Text]:
     if position is None:
         return {"position": Text("-", "dim"), "held": Text(""), "open": Text("")}
     size = units.wire(position.szi) + (f" @ {px_text(position.entry_px)}" if wide else "")
-    age, most = age_ms(position, bot.io.clock.wall_ms()), bot.settings.position.time_stop_ms
+    age, most = age_ms(position, bot.venue_ms), bot.settings.position.time_stop_ms
     return {
         "position": Text(size, "bold"),
         "held": Text(f"{age // 1000}/{most // 1000}s", "bold yellow" if age > most else ""),

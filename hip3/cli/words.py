@@ -216,6 +216,7 @@ SENTENCES: dict[str, str] = {
     "account_found": "account on {dex}: {value_usd} USD, {positions} positions and {orders} orders at the start",
     "account_unread": "the account could not be read: {error}",
     "service_unread": "budget and clock could not be read: {error}",
+    "clock_stepped": "the machine's clock was set, or stood still: {by_ms} ms; it is compared with the venue's",
     "clock_skew": "the clock is {offset_ms} ms from the venue's",
     "user_fills_snapshot": "fills so far are known: {count}",
     "open_orders_loaded": "open orders at the venue: {count}",

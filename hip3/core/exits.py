@@ -71,36 +71,36 @@ class ExitRequest:
     age_ms: int
 
 
-def age_ms(position: MarketPosition, now_wall_ms: int) -> int:
-    """Age since the venue's time of the first fill; never negative, whatever the clocks say."""
-    return 0 if position.entry_ms is None else max(0, now_wall_ms - position.entry_ms)
+def age_ms(position: MarketPosition, venue_ms: int) -> int:
+    """Age since the venue's time of the first fill, by its time now; never negative, whatever the clocks say."""
+    return 0 if position.entry_ms is None else max(0, venue_ms - position.entry_ms)
 
 
-def due_exits(ledger: Ledger, config: ExitConfig, now_wall_ms: int) -> list[ExitRequest]:
+def due_exits(ledger: Ledger, config: ExitConfig, venue_ms: int, now_mono_ms: int) -> list[ExitRequest]:
     """Positions that are over their time stop and have no closing order in flight (EXIT-3)."""
     return [
-        ExitRequest(p.coin, ExitReason.TIME_STOP, age_ms(p, now_wall_ms))
+        ExitRequest(p.coin, ExitReason.TIME_STOP, age_ms(p, venue_ms))
         for p in ledger.held()
-        if age_ms(p, now_wall_ms) > config.time_stop_ms
+        if age_ms(p, venue_ms) > config.time_stop_ms
         and ledger.pending_close(p.coin) is None
-        and now_wall_ms >= p.close_not_before_ms
+        and now_mono_ms >= p.close_not_before_ms
     ]
 
 
 def ruled_exits(
-    ledger: Ledger, markets: Mapping[str, MarketState], rules: ExitRules, now_wall_ms: int, now_mono_ms: int
+    ledger: Ledger, markets: Mapping[str, MarketState], rules: ExitRules, venue_ms: int, now_mono_ms: int
 ) -> Iterator[ExitRequest]:
     """Positions that a rule of EXIT-2, or the lack of their stop, wants gone, and that have no closing order in flight.
 
     A close that was begun is carried on, whatever the prices do meanwhile: half a position is nobody's decision (EXIT-3).
     """
     for p in ledger.held():
-        if ledger.pending_close(p.coin) is not None or now_wall_ms < p.close_not_before_ms:
+        if ledger.pending_close(p.coin) is not None or now_mono_ms < p.close_not_before_ms:
             continue
         market = markets.get(p.coin)
         if market is None:
             continue
-        age = age_ms(p, now_wall_ms)
+        age = age_ms(p, venue_ms)
         if p.close_attempts > 0:
             yield ExitRequest(p.coin, ExitReason(p.exit_reason), age)
             continue
@@ -152,9 +152,9 @@ def _is_fresh(market: MarketState, rules: ExitRules, now_ms: int) -> bool:
     return rules.max_bbo_age_ms == 0 or bbo_age <= rules.max_bbo_age_ms
 
 
-def overdue(ledger: Ledger, config: ExitConfig, now_wall_ms: int) -> list[MarketPosition]:
+def overdue(ledger: Ledger, config: ExitConfig, venue_ms: int) -> list[MarketPosition]:
     """Positions that should have been flat by now: an alert, and closing goes on."""
-    return [p for p in ledger.held() if age_ms(p, now_wall_ms) > config.reduce_only_timeout_ms]
+    return [p for p in ledger.held() if age_ms(p, venue_ms) > config.reduce_only_timeout_ms]
 
 
 def slippage_bps(config: ExitConfig, attempt: int) -> Decimal:

@@ -131,7 +131,7 @@ def _kept(
     if good:
         yield from _withdrawn([s for s in stops if s is not good[-1]], "another one covers the position", now)
         return
-    if now.wall_ms < position.stop_not_before_ms or ledger.pending_close(position.coin) is not None:
+    if now.mono_ms < position.stop_not_before_ms or ledger.pending_close(position.coin) is not None:
         return
     if any(o.doubted_ms is None for o in ledger.pending(position.coin)):
         return  # an entry that is still being filled; one in doubt may take long, and what is held is held

@@ -90,9 +90,9 @@ class MarketPosition:
     adopted_ms: int = 0
     """Venue time of the last statement whose size was taken over: what was filled before is in it."""
     close_not_before_ms: int = 0
-    """Wall time; set where the venue said that there is nothing to close, so that it is asked before the next attempt."""
+    """Monotonic; set where the venue said that there is nothing to close, so that it is asked before the next attempt."""
     stop_not_before_ms: int = 0
-    """Wall time; set where the venue ended a protective stop, so that the next one is not placed in a loop."""
+    """Monotonic; set where the venue ended a protective stop, so that the next one is not placed in a loop."""
     exit_reason: str = NO_REASON
     on_fire: Callable[[MarketPosition, PositionState, Event], None] = field(default=_not_told, eq=False, repr=False)
     """Told of each event that changed the state, in the same step."""

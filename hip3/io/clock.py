@@ -1,4 +1,4 @@
-"""Clocks for the shell: the machine's, and one that follows Trio's time so that a whole run can be virtual."""
+"""Clocks for the shell: the machine's, one that follows Trio's time so that a whole run can be virtual, and a steady one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 
 import trio
 from attrs import frozen
+
+from hip3.core.clock import Clock
 
 
 @frozen
@@ -36,3 +38,28 @@ class TrioClock:
 
     def mono_ms(self) -> int:
         return round((trio.current_time() - self.start_trio_s) * 1000)
+
+
+@frozen
+class SteadyClock:
+    """The wall time of the start, carried on by the monotonic clock: setting the machine's clock does not make it jump.
+
+    Ages, deadlines and nonces of a run are on it, so a jump forward closes no position before its time and ends no wait for
+    an order in doubt, and one back delays none. How far it is from the venue's is measured (NON-2), as ever; a machine that
+    slept stands still on it, which the next measurement shows.
+    """
+
+    machine: Clock
+    start_wall_ms: int
+    start_mono_ms: int
+
+    @classmethod
+    def over(cls, machine: Clock) -> SteadyClock:
+        """A clock that shows what `machine` shows now."""
+        return cls(machine, machine.wall_ms(), machine.mono_ms())
+
+    def wall_ms(self) -> int:
+        return self.start_wall_ms + self.machine.mono_ms() - self.start_mono_ms
+
+    def mono_ms(self) -> int:
+        return self.machine.mono_ms()

@@ -104,7 +104,7 @@ class Heart:
             run_id=bot.run_id,
             seq=self._seq,
             pid=self.pid,
-            wall_ms=bot.io.clock.wall_ms(),
+            wall_ms=bot.io.machine.wall_ms(),
             mono_ms=bot.io.clock.mono_ms(),
             network=bot.settings.network.value,
             account=trader.account.user.lower() if trader is not None and sends else None,

@@ -21,6 +21,7 @@ def look(bot: Bot) -> None:
     """One look of the timers: what policy and evidence allow by themselves."""
     _try_recover(bot)
     bot.look_at_database()
+    bot.look_at_clock()
     _try_promote(bot)
 
 

@@ -18,6 +18,7 @@ from hip3.core.journal import Journal
 from hip3.core.records import NoRecorder, Recorder
 from hip3.core.remembered import NOTHING, Remembered
 from hip3.core.run_mode import RunMode
+from hip3.io.clock import SteadyClock
 from hip3.io.dial import Dial
 from hip3.io.link import TooManySubscriptions
 from hip3.io.rest import RestClient, http_client, ip_weight
@@ -90,16 +91,20 @@ async def run_session(
     keeping: Keeping = NOT_KEEPING,
     run_mode: RunMode = RunMode.LIVE,
 ) -> Ended:
-    """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly."""
+    """Reads the venue, then runs one bot to its end. Raises PreflightRefused and StoppedEarly.
+
+    `clock` is the machine's; somebody may set it while the bot runs.
+    """
     assert_backend()
     async with http_client(reach.transport) as client, http_client(reach.transport) as own_client:
-        weight = ip_weight()
+        weight, steady = ip_weight(), SteadyClock.over(clock)
         io = BotIO(
-            clock=clock,
+            clock=steady,
+            machine=clock,
             rng=rng,
             dial=reach.dial,
-            rest=RestClient(client, clock, reach.rest_url, weight, sends=run_mode.sends),
-            flatten_rest=RestClient(own_client, clock, reach.rest_url, weight, waits=False, sends=run_mode.sends),
+            rest=RestClient(client, steady, reach.rest_url, weight, sends=run_mode.sends),
+            flatten_rest=RestClient(own_client, steady, reach.rest_url, weight, waits=False, sends=run_mode.sends),
         )
         account = None if settings.mode is Mode.OBSERVATION else reach.account
         bot = await _boot(settings, io, journal, account, stop, keeping, run_mode)

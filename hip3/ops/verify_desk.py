@@ -126,7 +126,7 @@ class Desk:
         """An exit request, as the timers make them; what is not filled at once, the timers carry on."""
         assert self.bot.trader is not None
         inbox = self.bot.trader.executor.inbox
-        age = age_ms(self.bot.ledger.position(coin), self.bot.io.clock.wall_ms())
+        age = age_ms(self.bot.ledger.position(coin), self.bot.venue_ms)
         inbox.exits.put(ExitRequest(coin, ExitReason.VERIFY, age))
         inbox.bell.ring()
 

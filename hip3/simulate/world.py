@@ -37,6 +37,20 @@ START_MS = 1_767_225_600_000  # 2026-01-01, a Thursday
 
 
 @define
+class MachineClock:
+    """What the bot's machine shows: the true time, and by how much somebody has set its wall clock wrong."""
+
+    true: TrioClock
+    wrong_ms: int = 0
+
+    def wall_ms(self) -> int:
+        return self.true.wall_ms() + self.wrong_ms
+
+    def mono_ms(self) -> int:
+        return self.true.mono_ms()
+
+
+@define
 class World:
     """Handles of a running world. `bot` is there from `started` on."""
 
@@ -45,6 +59,9 @@ class World:
     stop: Stop
     journal: Journal
     clock: TrioClock
+    """The true time, which is the venue's."""
+    machine: MachineClock
+    """The clock of the bot's machine; a test may set it."""
     memory: InMemory
     recorder: MemoryRecorder = field(factory=MemoryRecorder)
     """What the bot made durable, unless `keeping` takes it."""
@@ -172,7 +189,8 @@ async def open_world(
     struck = faults if faults is not None else Faults()
     venue = make_paper(settings, source, clock, faults=struck, config=config)
     memory = InMemory(venue.exchange)
-    world = World(venue, struck, stop, own_journal, clock, memory, recorder or MemoryRecorder(), keeping)
+    machine = MachineClock(clock)
+    world = World(venue, struck, stop, own_journal, clock, machine, memory, recorder or MemoryRecorder(), keeping)
 
     def on_app(app: App) -> None:
         world.app = app
@@ -197,7 +215,7 @@ async def open_world(
                 world.result = await run_session(
                     given[0],
                     reach,
-                    clock=clock,
+                    clock=machine,
                     rng=random.Random(1),
                     journal=world.journal,
                     stop=world.stop,

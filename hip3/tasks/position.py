@@ -222,7 +222,7 @@ class PositionTask:
         position = self.bookkeeper.ledger.position(coin)
         if order.is_stop and position.szi != 0 and order.state is not OrderState.EXPIRED:
             # Whoever ended it might end the next one as well, so that one waits; a position that is over forgets this.
-            position.stop_not_before_ms = self.clock.wall_ms() + AGAIN_MS
+            position.stop_not_before_ms = self.clock.mono_ms() + AGAIN_MS
         if order.intent.may_be_resent and order.filled_sz == 0:
             self._closed_nothing(position)
         self.wake_executor.ring()
@@ -243,13 +243,13 @@ class PositionTask:
 
     def _closed_nothing(self, position: MarketPosition) -> None:
         """A close that got nothing: the next one waits, the longer the more there were (GATE-5)."""
-        wait_until = self.clock.wall_ms() + pause_ms(position.close_attempts)
+        wait_until = self.clock.mono_ms() + pause_ms(position.close_attempts)
         position.close_not_before_ms = max(position.close_not_before_ms, wait_until)
 
     def _nothing_to_close(self, coin: str) -> None:
         """The venue says that our position is not there: the account is read before a close is tried again."""
         position = self.bookkeeper.ledger.position(coin)
-        position.close_not_before_ms = self.clock.wall_ms() + ASK_BEFORE_CLOSE_MS
+        position.close_not_before_ms = self.clock.mono_ms() + ASK_BEFORE_CLOSE_MS
         self.read_account_soon()
 
     def _filled(self, filled: Filled) -> None:

@@ -28,7 +28,7 @@ from hip3.io.rest import QueryFailed, Venue
 from hip3.tasks.channels import Doorbell, Mailbox
 from hip3.venue.hyperliquid import info
 from hip3.venue.hyperliquid.errors import WireError
-from hip3.venue.hyperliquid.nonce import ClockCheck, NonceSource, Skew
+from hip3.venue.hyperliquid.nonce import ClockCheck, NonceSource, Skew, compare_clocks
 from hip3.venue.hyperliquid.parse import (
     parse_account_state,
     parse_exchange_status,
@@ -78,6 +78,8 @@ class Reconcile:
     nonces: NonceSource
     budget: ActionBudget
     clock: Clock
+    machine: Clock
+    """What is compared with the venue's clock; ours does not jump with it."""
     journal: Journal
     on_doubt_that_stays: Severity = Severity.SAFE
     """What EXECUTION_RETRY_BUDGET_EXCEEDED forbids (POST-4)."""
@@ -98,7 +100,7 @@ class Reconcile:
     _fills_wanted: bool = False
     """The next reading of the account begins with the fills: each but the first of a run, and where a size is in doubt."""
     _fills_read_ms: int = 0
-    """Wall time of the last reading of fills that came whole; 0 before the first."""
+    """The venue's time of the last reading of fills that came whole; 0 before the first."""
 
     def on_session(self, what: str) -> None:
         """Told of the account session: a new one is read at once."""
@@ -110,6 +112,11 @@ class Reconcile:
         """Has fills and account read at once: a size is in doubt (POS-3)."""
         self._fills_wanted = True
         self._read_due_ms = self.clock.mono_ms()
+        self.bell.ring()
+
+    def read_service_soon(self) -> None:
+        """Has the venue's clock read at once."""
+        self._service_due_ms = self.clock.mono_ms()
         self.bell.ring()
 
     async def run(self) -> None:
@@ -175,7 +182,8 @@ class Reconcile:
         """Server time (NON-2) and the address budget (GATE-5)."""
         try:
             status = parse_exchange_status(await self.rest.info(info.exchange_status()))
-            check = self.nonces.sync(status.time_ms)
+            self.nonces.sync(status.time_ms)
+            check = compare_clocks(status.time_ms, self.machine.wall_ms())
             rate = parse_rate_limit(await self.rest.info(info.user_rate_limit(self.user)))
         except (QueryFailed, WireError) as e:
             self._note("warning", "service_unread", error=str(e))
@@ -193,7 +201,7 @@ class Reconcile:
         """Reads the fills where they are wanted; False where they could not be had."""
         if not self._fills_wanted and self.fills_since_ms is None:
             return True
-        asked_ms = self.clock.wall_ms()
+        asked_ms = self._venue_ms
         read = await self.ask_fills(self.rest)
         if read is None:
             return False
@@ -204,9 +212,9 @@ class Reconcile:
     async def ask_fills(self, rest: Venue) -> f.FillsRead | None:
         """The fills since what is pending or held began, and of the last readings' time; None where there is no answer."""
         ledger = self.ledger
-        since = [self.clock.wall_ms() - 2 * READ_EVERY_MS]
+        since = [self._venue_ms - 2 * READ_EVERY_MS]
         since += [self._fills_read_ms] if self._fills_read_ms else []
-        since += [o.intent.created_at_ms for o in ledger.orders.values()]
+        since += [self._created_ms(o) for o in ledger.orders.values()]
         since += [p.entry_ms for p in ledger.held() if p.entry_ms is not None]
         start = min(since) - FILLS_OVERLAP_MS
         if self.fills_since_ms is not None:
@@ -216,6 +224,14 @@ class Reconcile:
         except (QueryFailed, WireError) as e:
             self._note("warning", "fills_unread", error=str(e))
             return None
+
+    @property
+    def _venue_ms(self) -> int:
+        return self.clock.wall_ms() + self.nonces.offset_ms
+
+    def _created_ms(self, order: TrackedOrder) -> int:
+        """No later than the venue's time at which the order was made, whichever way the clocks were apart then."""
+        return order.intent.created_at_ms + min(0, self.nonces.offset_ms)
 
     def _due_ms(self, order: TrackedOrder) -> int:
         """Wall time of the next question about an order in doubt."""
@@ -248,7 +264,7 @@ class Reconcile:
         cloid = order.cloid
         try:
             update = parse_order_status(await self.rest.info(info.order_status(self.user, cloid.value)))
-            start = order.intent.created_at_ms - FILLS_OVERLAP_MS
+            start = self._created_ms(order) - FILLS_OVERLAP_MS
             fills = parse_user_fills(await self.rest.info(info.user_fills_by_time(self.user, start)))
             if update is None:
                 update = await self._listed(order)

@@ -47,6 +47,8 @@ class Timers:
     ready: Ready
     safety: Safety
     book: SignalBook
+    venue_ms: Callable[[], int]
+    """The venue's time, in which entries are stamped."""
     connected_ms: Callable[[], int | None]
     """Monotonic time of the market-data link's last connect; None while it is down."""
     clock: Clock
@@ -85,9 +87,10 @@ class Timers:
         self.on_look()
 
     def _exits(self) -> None:
-        ledger, now = self.bookkeeper.ledger, self.clock.wall_ms()
-        requests = {r.coin: r for r in ruled_exits(ledger, self.markets, self.rules, now, self.clock.mono_ms())}
-        requests |= {r.coin: r for r in due_exits(ledger, self.config, now)}  # the time stop needs no rule's leave
+        ledger, now = self.bookkeeper.ledger, self.venue_ms()
+        mono = self.clock.mono_ms()
+        requests = {r.coin: r for r in ruled_exits(ledger, self.markets, self.rules, now, mono)}
+        requests |= {r.coin: r for r in due_exits(ledger, self.config, now, mono)}  # the time stop needs no rule's leave
         for request in requests.values():
             if len(self.exits) < len(self.markets):  # each look asks again; one request per market is enough
                 self.exits.put(request)
@@ -96,7 +99,7 @@ class Timers:
             self.wake_executor.ring()
 
     def _overdue(self) -> None:
-        now = self.clock.wall_ms()
+        now = self.venue_ms()
         for position in overdue(self.bookkeeper.ledger, self.config, now):
             if self.bookkeeper.mark_overdue(position.coin):
                 self.events.put(FlattenFailed(position.coin, position.szi, age_ms(position, now)))

@@ -51,7 +51,7 @@ def holding(sz: str = "0.10", side: OrderSide = OrderSide.BUY) -> Desk:
 @pytest.mark.parametrize(("age", "due"), [(29_999, False), (30_000, False), (30_001, True), (10**9, True)])
 def test_the_time_stop_is_due_above_its_age(age: int, due: bool) -> None:
     """EXIT-1: older than `time_stop_ms` must go; at the limit it may stay."""
-    found = due_exits(holding().ledger, CONFIG, T0 + age)
+    found = due_exits(holding().ledger, CONFIG, T0 + age, 0)
     assert [(e.coin, e.reason, e.age_ms) for e in found] == ([(SNDK.coin, ExitReason.TIME_STOP, age)] if due else [])
 
 
@@ -60,13 +60,13 @@ def test_a_position_is_overdue_above_the_timeout(age: int, late: bool) -> None:
     """EXIT-1: older than `reduce_only_timeout_ms` is said, and closing goes on."""
     desk = holding()
     assert bool(overdue(desk.ledger, CONFIG, T0 + age)) is late
-    assert due_exits(desk.ledger, CONFIG, T0 + age)
+    assert due_exits(desk.ledger, CONFIG, T0 + age, 0)
 
 
 def test_each_key_changes_when() -> None:
     """EXIT-1: the two ages are the configuration's."""
     desk = holding()
-    assert due_exits(desk.ledger, attrs.evolve(CONFIG, time_stop_ms=10), T0 + 11)
+    assert due_exits(desk.ledger, attrs.evolve(CONFIG, time_stop_ms=10), T0 + 11, 0)
     assert overdue(desk.ledger, attrs.evolve(CONFIG, reduce_only_timeout_ms=20), T0 + 21)
 
 
@@ -84,7 +84,7 @@ def test_neither_resync_nor_more_fills_put_the_time_stop_off() -> None:
     desk.sync(held("0.08"), time_ms=T0 + 25_000)
     more = desk.order(sz="0.02")
     desk.apply(fills(fill(more, "0.02", start="0.08", time_ms=T0 + 29_000, tid=9)), answer_filled(more, "0.02"))
-    assert [e.age_ms for e in due_exits(desk.ledger, CONFIG, T0 + 30_001)] == [30_001]
+    assert [e.age_ms for e in due_exits(desk.ledger, CONFIG, T0 + 30_001, 0)] == [30_001]
 
 
 def test_the_time_stop_survives_a_restart() -> None:
@@ -92,28 +92,28 @@ def test_the_time_stop_survives_a_restart() -> None:
     history = tuple(holding().ledger.recent_fills.values())
     desk = Desk(synced=False)
     desk.apply(f.LinkUp(), fills(*history, snapshot=True), account(held("0.10"), time_ms=T0 + 29_000))
-    assert [e.age_ms for e in due_exits(desk.ledger, CONFIG, T0 + 30_001)] == [30_001]
+    assert [e.age_ms for e in due_exits(desk.ledger, CONFIG, T0 + 30_001, 0)] == [30_001]
 
 
 def test_one_closing_order_at_a_time() -> None:
     """EXIT-3: while a closing order is in flight nothing is due; when it ends without closing, it is due again."""
     desk = holding()
     close = desk.order(OrderSide.SELL, "0.10", reduce_only=True)
-    assert due_exits(desk.ledger, CONFIG, T0 + 30_001) == []
+    assert due_exits(desk.ledger, CONFIG, T0 + 30_001, 0) == []
     desk.apply(f.OrderDoubted(close.cloid, "no answer"))
-    assert due_exits(desk.ledger, CONFIG, T0 + 40_000) == []
+    assert due_exits(desk.ledger, CONFIG, T0 + 40_000, 0) == []
     desk.apply(answer_refused(close))
-    assert due_exits(desk.ledger, CONFIG, T0 + 40_000)
+    assert due_exits(desk.ledger, CONFIG, T0 + 40_000, 0)
 
 
 def test_an_overdue_position_keeps_trying() -> None:
     """EXIT-3: FLATTEN_FAILED is said and not the end: the next attempt is due, and its success is FLAT."""
     desk = holding()
     assert desk.books.mark_overdue(SNDK.coin)
-    assert due_exits(desk.ledger, CONFIG, T0 + 60_001)
+    assert due_exits(desk.ledger, CONFIG, T0 + 60_001, 0)
     close = desk.order(OrderSide.SELL, "0.10", reduce_only=True)
     desk.apply(answer_filled(close, "0.10"), fills(fill(close, "0.10", start="0.10", tid=5)))
-    assert due_exits(desk.ledger, CONFIG, T0 + 70_000) == []
+    assert due_exits(desk.ledger, CONFIG, T0 + 70_000, 0) == []
     assert not desk.ledger.is_exposed
 
 

@@ -23,7 +23,7 @@ from hip3.ops.exit_config import exit_config
 from hip3.ops.paper import make_paper
 from hip3.ops.stop import Stop
 from hip3.settings.schema import PAPER_MARKETS
-from hip3.simulate.world import START_MS, World
+from hip3.simulate.world import START_MS, MachineClock, World
 from hip3.venue.hyperliquid.nonce import NonceSource
 from tests.app.failures.scenes import PRICES, SNDK, URL, Hand, another_hand, calm, script, settings_of
 
@@ -65,7 +65,7 @@ async def desk(source: ScriptedSource | None = None, config: ExchangeConfig | No
     settings = settings_of(*(m.coin for m in PAPER_MARKETS))
     venue = make_paper(settings, source or script(calm(*PRICES)), clock, faults=faults, config=config)
     memory = InMemory(venue.exchange)
-    world = World(venue, faults, Stop(), Journal(), clock, memory)
+    world = World(venue, faults, Stop(), Journal(), clock, MachineClock(clock), memory)
     async with trio.open_nursery() as nursery:
         await nursery.start(memory.run)
         await trio.sleep(0.5)

@@ -51,6 +51,12 @@ def judge_skew(offset_ms: int) -> Skew:
     return Skew.WARN if distance > WARN_SKEW_MS else Skew.OK
 
 
+def compare_clocks(server_ms: int, local_ms: int) -> ClockCheck:
+    """The venue's time beside ours, both Unix ms."""
+    offset_ms = server_ms - local_ms
+    return ClockCheck(judge_skew(offset_ms), offset_ms)
+
+
 class NonceSource:
     """Issues the nonces of one key."""
 
@@ -83,6 +89,7 @@ class NonceSource:
 
     def sync(self, server_ms: int) -> ClockCheck:
         """Follows the venue's time (Unix ms): the next nonce is not below it, and never below an issued one (NON-2)."""
-        self._offset_ms = server_ms - self._wall_ms()
+        check = compare_clocks(server_ms, self._wall_ms())
+        self._offset_ms = check.offset_ms
         self._last = max(self._last, server_ms - 1)
-        return ClockCheck(judge_skew(self._offset_ms), self._offset_ms)
+        return check
