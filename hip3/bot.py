@@ -182,7 +182,7 @@ class Bot:
     @property
     def venue_ms(self) -> int:
         """The venue's time (Unix ms), as last measured; entries are stamped in it."""
-        return self.io.clock.wall_ms() + self.nonces.offset_ms
+        return self.io.clock.wall_ms() + self.nonces.apart_ms
 
     @property
     def is_protection_due(self) -> bool:

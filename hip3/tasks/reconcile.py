@@ -180,9 +180,10 @@ class Reconcile:
 
     async def _read_service(self) -> bool:
         """Server time (NON-2) and the address budget (GATE-5)."""
+        asked_ms = self.clock.wall_ms()
         try:
             status = parse_exchange_status(await self.rest.info(info.exchange_status()))
-            self.nonces.sync(status.time_ms)
+            self.nonces.sync(status.time_ms, asked_ms)
             check = compare_clocks(status.time_ms, self.machine.wall_ms())
             rate = parse_rate_limit(await self.rest.info(info.user_rate_limit(self.user)))
         except (QueryFailed, WireError) as e:
@@ -227,11 +228,11 @@ class Reconcile:
 
     @property
     def _venue_ms(self) -> int:
-        return self.clock.wall_ms() + self.nonces.offset_ms
+        return self.clock.wall_ms() + self.nonces.apart_ms
 
     def _created_ms(self, order: TrackedOrder) -> int:
         """No later than the venue's time at which the order was made, whichever way the clocks were apart then."""
-        return order.intent.created_at_ms + min(0, self.nonces.offset_ms)
+        return order.intent.created_at_ms + min(0, self.nonces.apart_ms)
 
     def _due_ms(self, order: TrackedOrder) -> int:
         """Wall time of the next question about an order in doubt."""

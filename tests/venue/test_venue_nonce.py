@@ -38,6 +38,14 @@ def test_monotonic_while_the_clock_stands() -> None:
     assert source.last == NOW + 2
 
 
+@pytest.mark.parametrize(("server_ms", "apart_ms"), [(-150, 0), (0, 0), (-2000, -1700), (400, 400)])
+def test_the_way_of_the_answer_is_no_distance(server_ms: int, apart_ms: int) -> None:
+    """NON-2, EXIT-1: asked 300 ms ago, its time may be any since then; only what is beyond that is a distance."""
+    source = NonceSource(Wall())
+    assert source.sync(NOW + server_ms, NOW - 300).offset_ms == server_ms
+    assert source.apart_ms == apart_ms
+
+
 def test_clock_steps_back() -> None:
     """NON-3: a wall clock that steps back does not repeat a nonce."""
     wall = Wall()

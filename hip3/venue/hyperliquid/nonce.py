@@ -68,7 +68,7 @@ class NonceSource:
             raise ValueError(f"the last nonce cannot be negative, got {last}")
         self._wall_ms = wall_ms
         self._last = last
-        self._offset_ms = 0
+        self._offset_ms = self._apart_ms = 0
         self._on_issue = on_issue
 
     @property
@@ -81,15 +81,25 @@ class NonceSource:
         """Server time minus local time at the last `sync`; 0 before it."""
         return self._offset_ms
 
+    @property
+    def apart_ms(self) -> int:
+        """How far the venue's time is from ours, less what the way of question and answer explains; 0 in ordinary times."""
+        return self._apart_ms
+
     def next(self) -> int:
         """A new nonce: `max(last + 1, now + offset)` (NON-1)."""
         self._last = max(self._last + 1, self._wall_ms() + self._offset_ms)
         self._on_issue(self._last)
         return self._last
 
-    def sync(self, server_ms: int) -> ClockCheck:
-        """Follows the venue's time (Unix ms): the next nonce is not below it, and never below an issued one (NON-2)."""
+    def sync(self, server_ms: int, asked_ms: int | None = None) -> ClockCheck:
+        """Follows the venue's time (Unix ms): the next nonce is not below it, and never below an issued one (NON-2).
+
+        `asked_ms` is when the question left, by our wall clock; None: the answer took no time.
+        """
         check = compare_clocks(server_ms, self._wall_ms())
-        self._offset_ms = check.offset_ms
+        self._offset_ms = self._apart_ms = check.offset_ms
+        if check.offset_ms < 0 and asked_ms is not None:
+            self._apart_ms = min(0, server_ms - asked_ms)
         self._last = max(self._last, server_ms - 1)
         return check
