@@ -14,8 +14,11 @@ from attrs import frozen
 
 from hip3.ops.keep import FOLDER, store_place
 from hip3.settings import load_for_check
+from hip3.settings.errors import NotAllowed
+from hip3.settings.fields import PostgresUrl
 from hip3.settings.load import CONFIG_VAR
 from hip3.store.database import NO_SPOOL, Place, place_of_file, place_of_url
+from hip3.store.errors import StoreUnusable
 from hip3.store.repository import Repository, RunRow, everything_in
 from hip3.venue.hyperliquid.endpoints import Network
 
@@ -66,9 +69,12 @@ def known_sources(state: Path, config: Path | None, env: Mapping[str, str]) -> l
 
 
 def source_at(text: str) -> Source:
-    """The store at a path, or at a `postgresql://` URL. Raises StoreUnusable for another kind of URL."""
+    """The store at a path, or at a `postgresql://` URL. Raises StoreUnusable for another URL, or one with a password."""
     if "://" in text:
-        return Source("", place_of_url(text, NO_SPOOL))
+        try:
+            return Source("", place_of_url(PostgresUrl().parse(text), NO_SPOOL))
+        except NotAllowed as e:
+            raise StoreUnusable(f"--store: expected {e.allowed}, or a file") from None
     stem = Path(text).stem
     return Source(stem if stem in {n.value for n in Network} else "", place_of_file(Path(text)))
 

@@ -10,20 +10,19 @@ from a seed; what the machine does between two of them is not, so a seed repeats
 from __future__ import annotations
 
 import argparse
-import enum
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import trio
-from attrs import define, frozen
+from attrs import define
 
 from hip3.core.events import Level
 from hip3.core.ids import OrderSide
@@ -36,9 +35,10 @@ from hip3.ops.local_socket import NoAnswer
 from hip3.ops.paper import AGENT_LIFE_MS
 from hip3.ops.status_server import ask
 from hip3.simulate.kill_books import Books, acknowledged
+from hip3.simulate.kill_plan import Kind, Moment, draw
 from hip3.simulate.kill_runs import Run, Runs
 from hip3.simulate.soak import COINS, PX, SwingingSource
-from hip3.store.database import place_of_file
+from hip3.store.database import place_of_file, place_of_url
 from hip3.store.repository import Repository
 from hip3.venue.hyperliquid.signing import TradingKey
 
@@ -74,52 +74,13 @@ protective_stop_bps = 300
 """
 READY_S, QUIET_S, END_S = 60.0, 30.0, 60.0
 """Ours: far beyond what a busy machine needs for a start, for closing what is held, and for the way out."""
+AWAY_MS = 60_000
+"""Longer than a server that is stopped and started needs, so that its absence holds entries and is no HALT."""
 LOOK_S = 0.03
 STILL_S = 0.4
 """Quiet is flat, at rest and nothing on the wire for so long: two ways to the venue and back."""
 VERIFY_EVERY = 10
 """The whole audit chain is read after each so many moments, and at the end: it grows by some hundred rows a moment."""
-
-
-class Kind(enum.Enum):
-    """What the bot is doing when it is killed."""
-
-    TRADING = "trading"
-    ORDER = "order"
-    """Right after its first action reached the venue."""
-    STARTING = "starting"
-    LEAVING = "leaving"
-
-
-WEIGHTS = {Kind.TRADING: 6, Kind.ORDER: 6, Kind.STARTING: 4, Kind.LEAVING: 4}
-
-
-@frozen
-class Moment:
-    """One kill, `after_s` after the first action of a run. `then_s` is further from the SIGINT on or, as a share of its
-    time to READY, from the start of the next run on."""
-
-    number: int
-    kind: Kind
-    after_s: float
-    then_s: float
-    pause_s: float
-    """Until the next start."""
-    is_busy: bool
-    """The market goes on giving signals while the next run starts."""
-
-
-def draw(seed: int, count: int) -> Iterator[Moment]:
-    """The plan of a seed."""
-    rng = random.Random(seed)
-    for number in range(1, count + 1):
-        kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        share = rng.random()
-        # Half of them within 31 ms of the order: what is in the spool and not in the database is 20 ms old at most.
-        after = 0.25 * share**3 if kind is Kind.ORDER else {Kind.TRADING: 3.0}.get(kind, 1.0) * share
-        then = {Kind.STARTING: 1.1, Kind.LEAVING: 0.8}.get(kind, 0.0) * rng.random()
-        pause = rng.choice((0.0, 0.0, 0.0, rng.uniform(0, 2)))
-        yield Moment(number, kind, after, then, pause, is_busy=rng.random() < 0.5)
 
 
 @define
@@ -177,7 +138,7 @@ class Killer:
 
     @property
     def spool(self) -> Path:
-        return place_of_file(self.books.file).spool
+        return self.books.place.spool
 
     # ---- the process
 
@@ -272,20 +233,20 @@ class Killer:
             "the books hold": [f"{p['szi']} {p['coin']}" for p in view["positions"]],
             "orders are pending": [f"{o['cloid']} {o['state']}" for o in view["orders"]],
             "posts are in flight": view["posts"]["in_flight"],
-            "groups wait for the database": self._repository().behind(),
+            "groups wait for the database": self._behind(),
         }
         return "; ".join(f"{what}: {value}" for what, value in found.items() if value)
 
-    def _repository(self) -> Repository:
-        return Repository(place_of_file(self.books.file))
+    def _behind(self) -> int:
+        with closing(Repository(self.books.place)) as repository:
+            return repository.behind()
 
     def check(self, *, whole_chain: bool) -> None:
         """Compares store and exchange. Raises Violated."""
         found = self.books.compare()
         if whole_chain:
-            repository = self._repository()
-            verdict = repository.verify_audit()
-            repository.close()
+            with closing(Repository(self.books.place)) as repository:
+                verdict = repository.verify_audit()
             found += [f"audit: {fault}" for fault in verdict.faults]
         if found:
             raise Violated(found)
@@ -304,9 +265,10 @@ class Killer:
         self.check(whole_chain=True)
 
     async def go(self, moments: Sequence[Moment]) -> None:
-        """All moments, a line each. Raises Violated at the first that shows something."""
-        await self.start()
-        await self.ready()
+        """All moments, a line each, and an end in order. Raises Violated at the first that shows something."""
+        if self.run is None:
+            await self.start()
+            await self.ready()
         for moment in moments:
             self.market.is_busy = True
             await self.strike(moment)
@@ -321,9 +283,10 @@ class Killer:
         await self.end()
 
 
-def prepare(folder: Path, port: int) -> None:
+def prepare(folder: Path, port: int, store_url: str | None) -> None:
     """The files of the bot: configuration, key (mode 0600), state folder."""
     config = CONFIG.format(port=port, user=USER, time_stop_ms=TIME_STOP_MS)
+    config += "" if store_url is None else f'[store]\nurl = "{store_url}"\nfailed_after_ms = {AWAY_MS}\n'
     (folder / "bot.toml").write_text(config + "".join(f'[[markets]]\ncoin = "{coin}"\n' for coin in COINS))
     key = folder / "agent.key"
     key.touch(mode=0o600)
@@ -331,21 +294,38 @@ def prepare(folder: Path, port: int) -> None:
     (folder / "state").mkdir(mode=0o700)
 
 
-async def kill_moments(moments: Sequence[Moment], folder: Path, say: Callable[[str], None]) -> Killer:
-    """Runs the moments in `folder`, which must be empty and have a short path. Raises Violated; ends what it started."""
+Work = Callable[[Killer], Awaitable[None]]
+"""What is done with the runs of a harness."""
+
+
+async def harness(folder: Path, say: Callable[[str], None], work: Work, store_url: str | None = None) -> Killer:
+    """Calls `work` with an exchange, a market and an account that is known there; no run was started yet.
+
+    `folder` must be empty and have a short path. The store is a file in it or, with `store_url`, an empty database of a
+    PostgreSQL server. Raises Violated; ends what it started.
+    """
     market, clock = Swings(), SystemClock()
     exchange = Exchange(market, clock, VENUE)
     exchange.fund(USER, "xyz", Decimal(10_000))
     exchange.approve_agent(USER, TradingKey.from_text(KEY).address, clock.wall_ms() + AGENT_LIFE_MS, "hip3")
     runs = Runs(folder, {**os.environ, "HIP3_STATE_DIR": str(folder / "state")})
-    killer = Killer(folder, exchange, market, Books(exchange, USER, folder / "state" / "store" / "paper.db"), say, runs)
+    store = folder / "state" / "store"
+    place = place_of_file(store / "paper.db") if store_url is None else place_of_url(store_url, store / "paper.spool")
+    killer = Killer(folder, exchange, market, Books(exchange, USER, place), say, runs)
     async with trio.open_nursery() as nursery:
         port: int = await nursery.start(serve, exchange, "127.0.0.1", 0)
-        prepare(folder, port)
+        prepare(folder, port, store_url)
         await nursery.start(runs.serve)
-        await killer.go(moments)
+        await work(killer)
         nursery.cancel_scope.cancel()
     return killer
+
+
+async def kill_moments(
+    moments: Sequence[Moment], folder: Path, say: Callable[[str], None], store_url: str | None = None
+) -> Killer:
+    """The moments, one after the other, in a `harness`."""
+    return await harness(folder, say, lambda killer: killer.go(moments), store_url)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -353,13 +333,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/kill_moments", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--moments", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--store-url", help="an empty database, postgresql://[user@]host[:port]/database; else a file")
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="hip3-kill-"))
     say = _line
     say(f"{options.moments} moments of seed {options.seed} in {folder}")
     broken: tuple[str, ...] = ()
     try:
-        killer = trio.run(kill_moments, list(draw(options.seed, options.moments)), folder, say)
+        killer = trio.run(kill_moments, list(draw(options.seed, options.moments)), folder, say, options.store_url)
     except* Violated as group:
         broken = tuple(text for e in _leaves(group) for text in e.what)
     if broken:

@@ -6,14 +6,14 @@ It finds and says; it changes nothing.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field
+from sqlalchemy import BindParameter, Connection, bindparam, text
 
 from hip3.core.events import Fill
 from hip3.core.ids import is_our_cloid
@@ -23,6 +23,7 @@ from hip3.core.units import ZERO
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.requests import Envelope, Noop, OrderRequest
 from hip3.simulate.invariants import orders_of
+from hip3.store.database import Place, open_reader
 from hip3.store.segments import Group, read_spool
 
 Row = tuple[object, ...]
@@ -67,6 +68,14 @@ _KEYED = frozenset({"order_intents", "fills", "signals", "processed_events"})
 """Tables of one row for each thing, whoever wrote it first and however often it was written again."""
 
 
+def _rows(db: Connection, query: str, **values: object) -> list[Any]:
+    """Tuples, whatever the database; a list among the values is what `in` takes."""
+    lists: list[BindParameter[Any]] = [
+        bindparam(name, expanding=True) for name, value in values.items() if isinstance(value, list)
+    ]
+    return [tuple(row) for row in db.execute(text(query).bindparams(*lists), values)]
+
+
 def _normal(row: Row) -> Row:
     """Decimals by value: 0 and 0.0 are the same size."""
     return (*row[:-1], Decimal(str(row[-1])).normalize())
@@ -74,11 +83,11 @@ def _normal(row: Row) -> Row:
 
 @define
 class Books:
-    """One account at one exchange and in one database file, over all runs of a harness."""
+    """One account at one exchange and in one database, over all runs of a harness."""
 
     exchange: Exchange
     user: str
-    file: Path
+    place: Place
     owed: dict[int, Group] = field(factory=dict)
     """By number: what killed runs had committed and no check has found in the database yet."""
     sent: dict[str, list[int]] = field(factory=dict)
@@ -124,13 +133,15 @@ class Books:
     def compare(self) -> list[str]:
         """Everything that does not hold now, with what was seen since the last comparison; empty where all is well."""
         self.look()
-        with closing(sqlite3.connect(f"file:{self.file}?mode=ro", uri=True)) as db:
+        engine = open_reader(self.place)
+        with engine.connect() as db, db.begin():
             found = [*self.broken, *self._lost_rows(db), *self._orders(db), *self._fills(db), *self._trades(db)]
             found += self._before_ready(db)
+        engine.dispose()
         self.broken.clear()
         return found
 
-    def _lost_rows(self, db: sqlite3.Connection) -> Iterator[str]:
+    def _lost_rows(self, db: Connection) -> Iterator[str]:
         """1: every committed record is in the database, and there as often as it was committed."""
         wanted: dict[str, Counter[Row]] = {}
         for group in self.owed.values():
@@ -143,13 +154,12 @@ class Books:
             yield from self._lost_of(db, table, rows, runs)
         self.owed.clear()
 
-    def _lost_of(self, db: sqlite3.Connection, table: str, rows: Counter[Row], runs: Sequence[str]) -> Iterator[str]:
+    def _lost_of(self, db: Connection, table: str, rows: Counter[Row], runs: Sequence[str]) -> Iterator[str]:
         query = f"select {_COLUMNS[table]} from {table}"  # noqa: S608 - names of our own
         if "run_id" not in _COLUMNS[table]:
-            held = Counter(db.execute(query).fetchall())
+            held = Counter(_rows(db, query))
         else:
-            marks = ", ".join("?" * len(runs))
-            held = Counter(db.execute(f"{query} where run_id in ({marks})", list(runs)).fetchall())
+            held = Counter(_rows(db, f"{query} where run_id in :runs", runs=list(runs)))
         if table == "order_results":
             rows, held = (Counter({_normal(k): n for k, n in c.items()}) for c in (rows, held))
         self.rows_checked += rows.total()
@@ -159,9 +169,9 @@ class Books:
             elif table not in _KEYED and held[row] > count:
                 yield f"doubled: {table} has {held[row]} of {count} {row}"
 
-    def _orders(self, db: sqlite3.Connection) -> Iterator[str]:
+    def _orders(self, db: Connection) -> Iterator[str]:
         """2: each order at the venue has its intent; each entry and each signal was executed at most once."""
-        intents = {(c, n): s for c, n, s in db.execute("select cloid, nonce, signal_id from order_intents")}
+        intents = {(c, n): s for c, n, s in _rows(db, "select cloid, nonce, signal_id from order_intents")}
         for cloid, nonces in self.sent.items():
             for nonce in nonces:
                 if (cloid, nonce) not in intents:
@@ -173,10 +183,10 @@ class Books:
         by_signal = Counter(signals.get(str(cloid)) for cloid in by_cloid)
         yield from (f"signal {s} gave {n} executed entries" for s, n in by_signal.items() if n > 1 and s is not None)
 
-    def _fills(self, db: sqlite3.Connection) -> Iterator[str]:
+    def _fills(self, db: Connection) -> Iterator[str]:
         """3: the fills are the venue's, each once; 6: no entry was filled where something was held."""
         venue = {f.key: f for f in self.exchange.fills(self.user)}
-        ours = set(db.execute("select coin, time_ms, tid from fills"))
+        ours = set(_rows(db, "select coin, time_ms, tid from fills"))
         yield from (f"fill {key} is not in the store: {venue[key]}" for key in venue.keys() - ours)
         yield from (f"fill {key} is in the store and not the venue's" for key in ours - venue.keys())
         first: dict[int, Fill] = {}
@@ -186,10 +196,10 @@ class Books:
             if fill.cloid in self.entries and fill.start_position != 0:
                 yield f"entry {fill.cloid} on {fill.coin} was filled on top of {fill.start_position}"
 
-    def _trades(self, db: sqlite3.Connection) -> Iterator[str]:
+    def _trades(self, db: Connection) -> Iterator[str]:
         """3: each fill is in one trade, the result is that of the fills; 6: entry times are those of the first fill."""
         fills = self.exchange.fills(self.user)
-        trades = db.execute("select coin, sz, entry_ms, exit_ms, realized_usd, fees_usd from trades").fetchall()
+        trades = _rows(db, "select coin, sz, entry_ms, exit_ms, realized_usd, fees_usd from trades")
         opened = {(f.coin, f.time_ms) for f in fills if f.start_position == 0}
         closed = {(f.coin, f.time_ms) for f in fills if f.start_position + f.signed_sz == 0}
         traded: dict[str, Decimal] = {}
@@ -202,17 +212,17 @@ class Books:
             if filled != 2 * traded.get(coin, ZERO):
                 yield f"{coin}: fills of {filled} in all, trades of {traded.get(coin, ZERO)} (half of it was expected)"
         pnl = sum((Decimal(r) - Decimal(f) for *_, r, f in trades), ZERO)
-        kept = dict(db.execute("select key, value from system_state where account = ?", (self.user,))).get("risk.pnl_usd")
+        kept = dict(_rows(db, "select key, value from system_state where account = :of", of=self.user)).get("risk.pnl_usd")
         if kept is not None and Decimal(kept) != pnl:
             yield f"the risk counter is {kept} USD, the trades add up to {pnl}"
 
-    def _before_ready(self, db: sqlite3.Connection) -> Iterator[str]:
+    def _before_ready(self, db: Connection) -> Iterator[str]:
         """6: no run sent an entry before its first READY (READY-1)."""
         first = (
             "select run_id, min(timestamp_ms) from audit_log where category = 'ready' and to_state = 'READY' group by run_id"
         )
-        ready = dict(db.execute(first))
-        query = "select run_id, cloid, sent_ms from order_intents where reduce_only = 0 order by sent_ms desc limit 200"
-        for run_id, cloid, sent_ms in db.execute(query):
+        ready = dict(_rows(db, first))
+        query = "select run_id, cloid, sent_ms from order_intents where not reduce_only order by sent_ms desc limit 200"
+        for run_id, cloid, sent_ms in _rows(db, query):
             if run_id not in ready or sent_ms < ready[run_id]:
                 yield f"run {run_id} sent entry {cloid} before it was READY"

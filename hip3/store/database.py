@@ -128,8 +128,13 @@ _WRITER_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoi
 def open_reader(place: Place) -> Engine:
     """For reading only. Raises StoreMissing where there is no store."""
     if place.file is not None and not place.file.exists():
-        raise StoreMissing(f"{place.name}: there is no store; `hip3 run` makes one, or name another place in store.url")
+        raise no_store(place)
     return open_engine(place, writes=False)
+
+
+def no_store(place: Place) -> StoreMissing:
+    """A file that is not there, or a database without a table."""
+    return StoreMissing(f"{place.name}: there is no store; `hip3 run` makes one, or name another place in store.url")
 
 
 def connect(engine: Engine, place: Place) -> Connection:

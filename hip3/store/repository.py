@@ -26,7 +26,7 @@ from hip3.core.records import (
 )
 from hip3.store import schema
 from hip3.store.audit import ChainHead, Verdict, head_of, verify
-from hip3.store.database import NO_SPOOL, Place, cause_of, connect, open_reader
+from hip3.store.database import NO_SPOOL, Place, cause_of, connect, no_store, open_reader
 from hip3.store.encoding import mapping_of
 from hip3.store.errors import StoreUnusable
 from hip3.store.overlay import Overlay
@@ -105,7 +105,7 @@ class Repository:
             engine = open_reader(self.place)
             try:
                 with connect(engine, self.place) as connection:
-                    check_version(connection, program_versions(), self.place.name)
+                    _refuse_unknown(connection, self.place)
             except BaseException:
                 engine.dispose()
                 raise
@@ -320,6 +320,12 @@ class Repository:
 def everything_in(place: Place) -> Repository:
     """Reads what was committed, whether the database has it already or only the spool (STO-4)."""
     return Repository(place, None if place.spool == NO_SPOOL else Overlay(place.spool))
+
+
+def _refuse_unknown(connection: Connection, place: Place) -> None:
+    """Raises SchemaVersionMismatch, and StoreMissing for a database without a table."""
+    if check_version(connection, program_versions(), place.name) is None:
+        raise no_store(place)
 
 
 def _last_result(connection: Connection, account: str, cloid: str) -> ResultRecord | None:

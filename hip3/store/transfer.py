@@ -20,8 +20,8 @@ from hip3.core.clock import Clock
 from hip3.store import schema
 from hip3.store.apply import Applier
 from hip3.store.audit import Verdict, verify
-from hip3.store.database import Place, connect, in_words, is_postgres, open_reader, without_deadline
-from hip3.store.errors import StoreDamaged, StoreMissing, StoreUnusable
+from hip3.store.database import Place, connect, in_words, is_postgres, no_store, open_reader, without_deadline
+from hip3.store.errors import StoreDamaged, StoreUnusable
 from hip3.store.lock import take_lock
 from hip3.store.store import apply_all, groups_left, open_applier
 from hip3.store.versions import check_version, program_versions
@@ -86,7 +86,7 @@ def _refuse_missing(source: Place) -> None:
     try:
         with in_words(source), connect(engine, source) as connection:
             if check_version(connection, program_versions(), source.name) is None:
-                raise StoreMissing(f"{source.name}: is empty, there is nothing to copy")
+                raise no_store(source)
     finally:
         engine.dispose()
 

@@ -45,7 +45,7 @@ class Disk:
     def file(self) -> Path:
         return self.folder / "store" / "paper.db"
 
-    async def open(self) -> Kept:
+    async def open(self, config_hash: str = "c" * 64) -> Kept:
         """A store as `hip3 run` opens it, its writer running."""
 
         def trouble(what: str | None) -> None:
@@ -54,7 +54,7 @@ class Disk:
 
         kept = await keep(
             self.settings,
-            "c" * 64,
+            config_hash,
             self.account,
             self.folder,
             self.clock,

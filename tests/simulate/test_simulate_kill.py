@@ -10,7 +10,8 @@ from pathlib import Path
 
 import trio
 
-from hip3.simulate.kill import USER, Killer, Kind, draw, kill_moments
+from hip3.simulate.kill import USER, Killer, kill_moments
+from hip3.simulate.kill_plan import Kind, draw
 
 MOMENTS = list(draw(seed=10, count=10))
 
@@ -19,7 +20,7 @@ WRONG = ("has no intent", "is not in the store", "fills of", "the risk counter i
 
 def tampered(killer: Killer) -> list[str]:
     """What the comparison says of a store from which an intent and the last fill and trade were taken."""
-    with closing(sqlite3.connect(killer.books.file)) as db, db:
+    with closing(sqlite3.connect(str(killer.books.place.file))) as db, db:
         db.execute(
             "delete from order_intents where sent_ms = (select max(sent_ms) from order_intents where reduce_only = 0)"
         )
