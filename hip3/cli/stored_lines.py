@@ -14,6 +14,7 @@ ENDED_WORDS = {
     "flat": "ended flat: the venue showed nothing",
     "exposed": "ended EXPOSED: something was left at the venue",
     "killed": "did NOT end in order: killed, or the machine went down",
+    "running": "runs; ask it where it runs, its status is not in the store",
     "not_traded": "sent nothing: it only observed, or ended before it had read the account",
 }
 
@@ -26,6 +27,7 @@ def stored_lines(view: Mapping[str, Any]) -> list[str]:
     seen = "never followed" if followed is None else f"last followed {_age(followed)} ago"
     return [
         f"stored   in {view['store']}; only the venue knows what became of it since",
+        *([f"writer   {view['writer']} writes to it"] if view["writer"] is not None else []),
         *_behind(view["commits_in_spool"]),
         f"last run {run['id']} on {view['network'] or UNKNOWN}, begun {_age(run['age_ms'])} ago, "
         f"config {run['config_hash'][:12]}",

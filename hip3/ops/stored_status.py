@@ -47,6 +47,7 @@ def _account(store: OpenStore, run: RunRow, now: int) -> View:
     memory = remember(store.reader, run.account, now)
     booked = store.reader.state_times(run.account)
     mode, causes = next_start(memory, now)
+    writer = store.reader.writer()
     day = now - now % DAY_MS
     trades = store.reader.trades(run.account, day, day + DAY_MS)
     return {
@@ -54,13 +55,14 @@ def _account(store: OpenStore, run: RunRow, now: int) -> View:
         "at_ms": now,
         "store": store.name,
         "commits_in_spool": store.in_spool,
+        "writer": writer,
         "network": store.source.network or None,
         "account": None if run.account == OBSERVER else run.account,
         "run": {
             "id": run.run_id,
             "age_ms": now - run.started_ms,
             "config_hash": run.config_hash,
-            **how_ended(run, memory.values, now),
+            **how_ended(run, memory.values, now, writer),
         },
         "followed_age_ms": None if memory.ingest_ms is None else now - memory.ingest_ms,
         "next_start": {"mode": mode.name, "causes": [cause_dict(c, now) for c in causes]},
@@ -80,16 +82,20 @@ def _account(store: OpenStore, run: RunRow, now: int) -> View:
     }
 
 
-def how_ended(run: RunRow, values: Mapping[str, str], now: int) -> View:
-    """`ended` in one word, and its age: flat, exposed, killed (nobody said how it ended), or not_traded.
+def how_ended(run: RunRow, values: Mapping[str, str], now: int, writer: str | None = None) -> View:
+    """`ended` in one word, and its age: flat, exposed, killed (nobody said how it ended), running, or not_traded.
 
-    A run that left no mark of its own on the account only observed, or ended before it had read it.
+    A run that left no mark of its own on the account only observed, or ended before it had read it. The one that nobody
+    said the end of runs where `writer` holds the store: a store has one, and the newest run is its.
     """
     began = values.get(RUN_KEY, "").partition("|")[0]
     word, _, at = values.get(ENDED_KEY, "").partition("|")
     if not began.isdecimal() or f"{int(began):x}" != run.run_id:
         word, at = "not_traded", "" if run.ended_ms is None else str(run.ended_ms)
-    return {"ended": word or "killed", "ended_age_ms": now - int(at) if at.isdecimal() else None}
+    return {
+        "ended": word or ("killed" if writer is None else "running"),
+        "ended_age_ms": now - int(at) if at.isdecimal() else None,
+    }
 
 
 def next_start(memory: Remembered, now: int) -> tuple[SafetyMode, tuple[Cause, ...]]:

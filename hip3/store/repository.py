@@ -29,6 +29,7 @@ from hip3.store.audit import ChainHead, Verdict, head_of, verify
 from hip3.store.database import NO_SPOOL, Place, cause_of, connect, no_store, open_reader
 from hip3.store.encoding import mapping_of
 from hip3.store.errors import StoreUnusable
+from hip3.store.lock import lock_holder, server_lock_holder
 from hip3.store.overlay import Overlay
 from hip3.store.segments import read_spool
 from hip3.store.versions import check_version, program_versions
@@ -303,6 +304,14 @@ class Repository:
                 name: int(connection.execute(select(func.count()).select_from(table)).scalar_one())
                 for name, table in schema.METADATA.tables.items()
             }
+
+    def writer(self) -> str | None:
+        """Who writes to the store now, in words; None where nobody holds its lock."""
+        holder = lock_holder(self.place.lock_file)
+        if holder is not None:
+            return f"process {holder}"
+        with self._reading() as connection:
+            return server_lock_holder(connection)
 
     def behind(self) -> int:
         """Groups in the spool that the database did not have at this read. Raises OSError."""

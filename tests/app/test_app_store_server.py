@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ from attrs import frozen
 from trio.testing import MockClock
 
 from hip3.cli.main import make_app
-from hip3.io.clock import TrioClock
+from hip3.core.records import StateRecord
+from hip3.core.remembered import ENDED_KEY, RUN_KEY
+from hip3.io.clock import SystemClock, TrioClock
+from hip3.ops.keep import store_place
 from hip3.settings import LoadedSettings, load_for_check
 from hip3.simulate.world import START_MS, open_world
+from hip3.store.store import RunInfo, open_store
+from hip3.store.writer import inline
 from tests.app.app_builders import FAST, closes, dislocated, toml
 from tests.app.test_app_store import ACCOUNT, STOPS, Disk
 from tests.postgres_server import OwnServer, Server
@@ -142,6 +148,32 @@ def test_the_store_of_a_url_is_reported_and_doctor_needs_none(bot: Machine, caps
     assert json.loads(capsys.readouterr().out)["source"] == f"store {url}"
     assert make_app()(["doctor"], exit_on_error=False) == 3
     assert "no running bot" in capsys.readouterr().err
+
+
+def test_a_bot_that_runs_on_another_machine_is_named(
+    bot: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OPS-7, LEAD-1, LESSONS 3: its store is held, so it is not called killed, and nothing is commanded behind its back."""
+    loaded = bot.loaded
+    began = START_MS + 3_600_000
+    run = RunInfo(account=ACCOUNT, run_id=f"{began:x}", config_hash=loaded.hash, pid=1)
+    store = open_store(store_place(loaded.settings, bot.state), run, SystemClock(), run_sync=inline)
+    for key, value in {RUN_KEY: f"{began}|{began}|", ENDED_KEY: ""}.items():  # as a start leaves them
+        store.recorder.put(StateRecord(key, value, began))
+    store.recorder.commit()
+    store.writer.applier.apply(store.writer.spool.take(10))
+    monkeypatch.setenv("HIP3_STATE_DIR", str(tmp_path))
+    holder = f"hip3 process {os.getpid()} on {os.uname().nodename} (session "
+    assert bot.call("status", "--json") == 3
+    view = json.loads(capsys.readouterr().out)["stored"]
+    assert view["writer"].startswith(holder)
+    assert view["run"]["ended"] == "running"
+    assert bot.call("status") == 3
+    assert f"writer   {holder}" in capsys.readouterr().out
+    assert bot.call("ops", "hold", "--reason", "x") == 6
+    assert holder in capsys.readouterr().err
+    store.writer.applier.close()
+    store.close()
 
 
 def test_commands_by_hand_are_kept_on_the_server(bot: Machine, capsys: pytest.CaptureFixture[str]) -> None:
