@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from hip3.core.cause_catalog import KINDS
 from hip3.core.causes import ReasonCode
 from hip3.core.exits import ExitReason
 from hip3.core.filters import Filter
@@ -83,13 +84,14 @@ REQUIRED: dict[str, Callable[[], set[str]]] = {
     "gates": lambda: {r.value for r in Refusal},
     "modes": mode_cells,
     "causes": lambda: {c.name for c in ReasonCode},
+    "clearings": lambda: {f"{k.code.name}.{k.severity.name}.{k.clears.value}" for k in KINDS if k.severity and k.clears},
     "exits": lambda: {e.value for e in ExitReason},
     "filters": filter_reasons,
     "options": option_keys,
     "preflight": lambda: {c.value for c in PreflightCheck},
     "poststart": lambda: {c.value for c in PoststartCheck},
 }
-FROM_FRAME_TO_WIRE = {"gates", "modes", "causes", "exits", "poststart"}
+FROM_FRAME_TO_WIRE = {"gates", "modes", "causes", "clearings", "exits", "poststart"}
 
 
 def addresses_of(section: str) -> Iterator[tuple[str, str]]:

@@ -169,7 +169,8 @@ class Safety:
             worst = max(known.severity, cause.severity, key=lambda s: s.value)
             strictest = max(known.clears, cause.clears, key=tuple(Clears).index)
             text = cause.message if worst is cause.severity else known.message
-            self._causes[key] = evolve(known, severity=worst, message=text, clears=strictest)
+            since_ms = min(known.since_ms, cause.since_ms)  # one of an earlier run is older than what the start found out
+            self._causes[key] = evolve(known, severity=worst, message=text, clears=strictest, since_ms=since_ms)
         self._why = (cause.code, cause.message)
         if cause.severity is Severity.HALT:
             self.incident += 1

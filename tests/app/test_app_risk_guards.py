@@ -214,3 +214,34 @@ async def test_books_that_are_corrected_again_and_again_wait_for_a_person() -> N
         assert held(world) == {"snapshot_diff"}  # better, and still a person's to end
         assert codes(operate(world, "promote")) == []
         assert world.bot.safety.mode is SafetyMode.ARMED_LIVE
+
+
+async def test_a_measured_hold_outlives_the_process() -> None:
+    """RISK-3, SAFE-2, LESSONS 36: killed and started again, the guard's own reports are better, and it is a person's to end
+    all the same; what was mere silence is measured anew and keeps nothing."""
+    deaf = (
+        Rule(Point.FRAME, Drop(), lambda s: s == "userFills", uses=None),
+        Rule(Point.INFO, ReplaceBody("[]"), lambda s: s == "userFillsByTime", uses=None),
+    )
+    keys = {"position.time_stop_ms": 3_000_000, "position.reduce_only_timeout_ms": 3_000_000}
+    settings = bot_settings({**keys, "reconcile.drift_critical_usd": 1000})
+    async with open_world(settings, Script().calm().pulse(500).rising(420, 440).source(), config=FAST) as world:
+        await world.ready()
+        world.faults.add(*deaf)
+        for n in range(1, 4):
+            await by_hand(world, OrderSide.BUY, "600.1", "0.02")
+            await corrected(world, n)
+        (cause,) = [c for c in world.bot.safety.causes if c.source == "snapshot_diff"]
+        assert (cause.code.value, cause.clears.value) == ("GUARD_HOLD", "operator")
+        await world.kill()
+        world.faults.rules.clear()
+        world.restart()
+        await world.until(lambda: world.app is not None and world.bot.ready.is_ready, 20)
+        await becomes(world, GuardName.SNAPSHOT_DIFF, GuardLevel.OK)
+        await world.until(lambda: held(world) == {"snapshot_diff"}, 5)
+        (kept,) = [c for c in world.bot.safety.causes if c.source == "snapshot_diff"]
+        assert (kept.since_ms, kept.clears.value) == (cause.since_ms, "operator")
+        assert world.bot.safety.mode is SafetyMode.ARMED_SAFE
+        await world.until(lambda: bool(judged(world, "Rejected(HardStop)")), 250)
+        assert operate(world, "promote")["mode"] == "ARMED_LIVE"
+        await world.until(lambda: bool(judged(world, "Rejected(AlreadyHasPosition)")), 5)  # no longer the guard
