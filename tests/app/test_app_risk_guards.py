@@ -225,8 +225,10 @@ async def test_a_measured_hold_outlives_the_process() -> None:
     )
     keys = {"position.time_stop_ms": 3_000_000, "position.reduce_only_timeout_ms": 3_000_000}
     settings = bot_settings({**keys, "reconcile.drift_critical_usd": 1000})
-    async with open_world(settings, Script().calm().pulse(500).rising(420, 440).source(), config=FAST) as world:
+    async with open_world(settings, Script().calm().pulse(200).rising(80, 120).source(), config=FAST) as world:
         await world.ready()
+        await by_hand(world, OrderSide.BUY, "600.1", "0.02")
+        await world.until(lambda: bool(world.events("fill")), 2)
         world.faults.add(*deaf)
         for n in range(1, 4):
             await by_hand(world, OrderSide.BUY, "600.1", "0.02")
@@ -242,6 +244,6 @@ async def test_a_measured_hold_outlives_the_process() -> None:
         (kept,) = [c for c in world.bot.safety.causes if c.source == "snapshot_diff"]
         assert (kept.since_ms, kept.clears.value) == (cause.since_ms, "operator")
         assert world.bot.safety.mode is SafetyMode.ARMED_SAFE
-        await world.until(lambda: bool(judged(world, "Rejected(HardStop)")), 250)
+        await world.until(lambda: bool(judged(world, "Rejected(HardStop)")), 60)
         assert operate(world, "promote")["mode"] == "ARMED_LIVE"
         await world.until(lambda: bool(judged(world, "Rejected(AlreadyHasPosition)")), 5)  # no longer the guard
