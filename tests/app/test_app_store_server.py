@@ -18,12 +18,12 @@ from hip3.cli.main import make_app
 from hip3.core.records import StateRecord
 from hip3.core.remembered import ENDED_KEY, RUN_KEY
 from hip3.io.clock import SystemClock, TrioClock
-from hip3.ops.keep import store_place
+from hip3.ops.keep import Kept, store_place
 from hip3.settings import LoadedSettings, load_for_check
 from hip3.simulate.world import START_MS, open_world
 from hip3.store.store import RunInfo, open_store
 from hip3.store.writer import inline
-from tests.app.app_builders import FAST, closes, dislocated, toml
+from tests.app.app_builders import FAST, SNDK, closes, dislocated, toml
 from tests.app.test_app_store import ACCOUNT, STOPS, Disk
 from tests.postgres_server import OwnServer, Server
 
@@ -129,6 +129,63 @@ def test_a_command_finds_the_run_on_the_server(
     assert bot.call(*tokens) == code
     found = capsys.readouterr()
     assert said in found.out + found.err, found
+
+
+def test_a_killed_bot_is_moved_to_the_server_and_back(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """STO-1, REC-1, REC-2, STO-3: killed while holding, its store copied to the server: the next run has the position with
+    its entry time and closes it; copied back, a third run trades on. Every fill is there once, one chain holds all."""
+    state, server = tmp_path / "state", machine(tmp_path, postgres_url)
+    file = Machine(state, tmp_path / "file.toml")
+    file.config.write_text(server.config.read_text().replace(f'[store]\nurl = "{postgres_url}"\n', ""))
+    monkeypatch.setenv("HIP3_STATE_DIR", str(state))
+
+    async def run() -> None:
+        clock = TrioClock.starting_at(START_MS)
+        async with trio.open_nursery() as nursery:
+
+            async def opened(where: Machine) -> Kept:
+                return await Disk(state, where.loaded.settings, clock, nursery).open()
+
+            async def go_on(where: Machine) -> Kept:
+                kept = await opened(where)
+                world.keeping = kept.keeping
+                world.restart(where.loaded.settings)
+                await world.started.wait()
+                return kept
+
+            async def ended(kept: Kept) -> None:
+                assert (await world.end()).exit_code == 0
+                assert await kept.store.drain_and_close(5)
+
+            kept = await opened(file)
+            source = dislocated().rising(30, 33, start_px=604).pulse(120).source()
+            async with open_world(file.loaded.settings, source, config=FAST, keeping=kept.keeping) as world:
+                await world.until(lambda: bool(world.events("fill")))
+                entry_ms = world.fills()[0].time_ms
+                await world.kill()
+                kept.store.close()
+                assert file.call("store", "copy", "--to", postgres_url) == 0
+                kept = await go_on(server)
+                assert kept.store.place.file is None
+                assert world.bot.ledger.position(SNDK).entry_ms == entry_ms
+                await world.until(lambda: not world.positions(), 20)
+                await ended(kept)
+                old = state / "store" / "paper.db"
+                old.rename(tmp_path / "old.db")
+                assert server.call("store", "copy", "--to", str(old)) == 0
+                kept, before = await go_on(file), len(world.fills())
+                await world.until(lambda: len(world.fills()) > before + 1 and not world.positions(), 60)
+                await ended(kept)
+                rows = kept.store.repository.fills(ACCOUNT)
+                assert [(row.coin, row.tid) for row in rows] == [(fill.coin, fill.tid) for fill in world.fills()]
+                assert len(kept.store.repository.trades(ACCOUNT)) == len(rows) // 2 >= 2
+                assert kept.store.repository.verify_audit().is_whole
+            nursery.cancel_scope.cancel()
+
+    trio.run(run, clock=MockClock(autojump_threshold=0))
+    assert "the same head in both" in capsys.readouterr().out
 
 
 def test_preflight_has_a_line_for_each_of_the_server(bot: Machine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +121,22 @@ def tell(place: Place, *statements: str) -> None:
     engine.dispose()
 
 
+def ask(place: Place, query: str) -> object:
+    engine = engine_of(place)
+    with engine.connect() as connection:
+        found: object = connection.execute(sqlalchemy.text(query)).scalar()
+    engine.dispose()
+    return found
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """For what another process does; it is given twenty seconds."""
+    last = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < last
+        time.sleep(0.02)
+
+
 def machine(two: Two, capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:
     capsys.readouterr()
     code = two.copy("--json", **options)
@@ -183,6 +202,7 @@ BREAKS = {
     "goes away": "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1)",
     "drops a row": "RETURN NULL",
     "changes a row": "NEW.sz := '1'",
+    "waits": "PERFORM pg_sleep(1)",
 }
 SAID = {
     "refuses": "the disk is full",
@@ -209,7 +229,7 @@ def sabotage(place: Place, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("two", "how"), [*(("to the server", how) for how in BREAKS), ("to a file", "refuses")], indirect=["two"]
+    ("two", "how"), [*(("to the server", how) for how in BREAKS if how in SAID), ("to a file", "refuses")], indirect=["two"]
 )
 def test_a_copy_that_breaks_leaves_no_row_and_can_be_made_again(
     two: Two, how: str, capsys: pytest.CaptureFixture[str]
@@ -227,6 +247,23 @@ def test_a_copy_that_breaks_leaves_no_row_and_can_be_made_again(
     tell(two.empty, "DROP TRIGGER broken" + (" ON trades" if two.empty.file is None else ""))
     assert machine(two, capsys)["exit_code"] == 0
     assert rows_of(two.empty) == before
+
+
+@SERVER
+def test_a_copy_that_is_killed_leaves_no_row(two: Two, capsys: pytest.CaptureFixture[str]) -> None:
+    """STO-4, STO-5: SIGKILL in the middle of a table; the server undoes it, and it can be made again."""
+    fill_up(two.full)
+    sabotage(two.empty, "waits")
+    command = [sys.executable, "-m", "hip3", "store", "copy", "--to", two.to, "--config", str(two.config)]
+    with subprocess.Popen(command) as process:  # noqa: S603 - ours
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        until(lambda: ask(two.empty, waiting) == 1)
+        process.kill()
+    assert rows_of(two.empty)["audit_log"] == set()
+    tell(two.empty, "DROP TRIGGER broken ON trades")  # waits for the statement that the server is still at
+    until(lambda: two.copy() != 6)
+    assert "the same head in both" in capsys.readouterr().out
+    assert rows_of(two.empty) == rows_of(two.full.place)
 
 
 @SERVER
