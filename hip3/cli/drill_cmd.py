@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +30,8 @@ from hip3.ops.drill import (
     throw_away,
 )
 from hip3.ops.files import replace_file
-from hip3.ops.journal_file import iso_text, state_dir
+from hip3.ops.journal_file import STATE_VAR, iso_text, state_dir
+from hip3.ops.stop import stop_signals
 from hip3.settings import ConfigError, load
 from hip3.settings.describe import endpoints_of
 from hip3.settings.schema import Settings, StartupPolicy
@@ -116,7 +119,11 @@ def _drill(name: str, network: str, config: Path | None, wait_s: float, env_var:
         return EXIT_CONFIGURATION
     began_ms = SystemClock().wall_ms()
     folder = state_dir(os.environ) / FOLDER / f"{name}-{began_ms // 1000}"
-    folder.mkdir(mode=0o700, parents=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except OSError as e:
+        print(f"hip3 drill: {folder}: {e.strerror or e}; set {STATE_VAR} to a folder that can be written", file=sys.stderr)
+        return EXIT_CONFIGURATION
     account, keys = throw_away()
     own = {BOT_KEY: keys[0], WATCHDOG_KEY: keys[1]} if settings is None else {}
     stage = Stage(folder, child_env(folder, own), wait_s)
@@ -159,18 +166,39 @@ def _refusal(network: str, settings: Settings | None) -> str | None:
 
 
 async def _on_paper(name: str, stage: Stage, account: str, keys: tuple[str, str]) -> None:
-    try:
+    async def drill() -> None:
         async with paper_site(stage, account, keys) as site:
             await DRILLS[name](stage, site)
-    finally:
-        await stage.stop_all()
+
+    await _unless_stopped(stage, drill)
 
 
 async def _run(name: str, stage: Stage, site: Site) -> None:
-    try:
-        await DRILLS[name](stage, site)
-    finally:
-        await stage.stop_all()
+    await _unless_stopped(stage, lambda: DRILLS[name](stage, site))
+
+
+async def _unless_stopped(stage: Stage, drill: Callable[[], Awaitable[None]]) -> None:
+    """The drill; whatever ends it, a signal too, ends what it had started. Raises DrillFailed."""
+    by: list[str] = []
+    async with trio.open_nursery() as nursery:
+
+        async def watch(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            with trio.open_signal_receiver(*stop_signals()) as received:
+                task_status.started()
+                async for number in received:
+                    by.append(signal.Signals(number).name)
+                    nursery.cancel_scope.cancel()
+
+        await nursery.start(watch)
+        try:
+            await drill()
+        finally:
+            await stage.stop_all()
+        nursery.cancel_scope.cancel()
+    if by:
+        raise DrillFailed(
+            f"interrupted by {by[0]}; what it had started was ended. hip3 flatten --verify says what the account holds"
+        )
 
 
 def _told(report: Report, folder: Path, as_json: bool) -> int:

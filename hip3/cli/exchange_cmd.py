@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -19,6 +18,7 @@ from hip3.exchange.server import NotLoopback, PortBusy, serve
 from hip3.exchange.texts import Refused
 from hip3.io.clock import SystemClock
 from hip3.ops.paper import AGENT_LIFE_MS
+from hip3.ops.stop import stop_signals
 
 EXIT_OK, EXIT_CONFIGURATION, EXIT_PREFLIGHT = 0, 2, 3  # END-3
 
@@ -95,7 +95,7 @@ def _deposit(text: str) -> tuple[Decimal, str]:
 
 
 async def _serve(made: Exchange, port: int) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+    with trio.open_signal_receiver(*stop_signals()) as received:
         async with trio.open_nursery() as nursery:
             real: int = await nursery.start(serve, made, "127.0.0.1", port)
             print(f"exchange on http://127.0.0.1:{real} (WebSocket ws://127.0.0.1:{real}/ws); Ctrl+C ends it", flush=True)

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from hip3.cli.config_cmd import Json
 from hip3.cli.keys_cmd import PASSPHRASE_VAR, named_source, terminal_passphrase
+from hip3.cli.outlet import unheard_is_no_error
 from hip3.cli.words import printable
 from hip3.core.errors import first_leaf
 from hip3.core.exits import ExitConfig
@@ -27,7 +28,7 @@ from hip3.ops.boot import PreflightRefused
 from hip3.ops.certificates import certificate_text, keep_in
 from hip3.ops.flatten_tool import FlattenOrder, flatten_account
 from hip3.ops.journal_file import state_dir
-from hip3.ops.stop import Stop
+from hip3.ops.stop import Stop, stop_signals
 from hip3.settings.errors import NotAllowed
 from hip3.settings.fields import Address, Url
 from hip3.settings.schema import PositionKeys
@@ -86,6 +87,11 @@ def flatten(
         order = FlattenOrder(owner, where, default_exits(), signer, dexes, vault, reason)
     except (WrongArgument, KeySourceError) as e:
         return _refused(EXIT_CONFIGURATION, str(e), as_json=as_json)
+    with unheard_is_no_error():
+        return _flattened(order, deadline_s, as_json=as_json)
+
+
+def _flattened(order: FlattenOrder, deadline_s: float, *, as_json: bool) -> int:
     try:
         certificate = trio.run(_main, order, deadline_s, as_json)
     except* PreflightRefused as group:  # out of the nursery that watches for signals
@@ -99,10 +105,11 @@ async def _main(order: FlattenOrder, deadline_s: float, as_json: bool) -> FlatCe
     stop = Stop()
 
     async def watch(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        with trio.open_signal_receiver(*stop_signals()) as received:
             task_status.started()
             async for number in received:
-                stop.request(signal.Signals(number).name)
+                if number != signal.SIGHUP:  # the terminal was closed: nobody gave up, and it is finished
+                    stop.on_signal(number)
 
     def say(word: str, sentence: str) -> None:
         print(f"{word}: {printable(sentence)}", file=sys.stderr if as_json else sys.stdout, flush=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
 import hip3
 
-EXIT_CONFIGURATION = 2  # END-3
+EXIT_CONFIGURATION, EXIT_INTERNAL = 2, 5  # END-3
 OPS_COMMANDS = ("hold", "kill", "promote", "unhalt", "maintenance-skip", "reset-safety")
 DRILL_COMMANDS = ("kill", "disconnect", "watchdog", "restart")
 STORE_COMMANDS = ("backup", "restore", "rebuild", "copy", "migrate", "info")
@@ -56,6 +57,8 @@ GROUPS = {
 }
 
 
+EXIT_INTERRUPTED = 130
+"""As a shell says of SIGINT: 128 + 2. A command that something depends on takes the signal itself."""
 EXIT_PIPE = 141
 """What a shell says of a program that SIGPIPE ended: 128 + 13."""
 
@@ -85,8 +88,14 @@ def main(tokens: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except CycloptsError:
         sys.exit(EXIT_CONFIGURATION)  # cyclopts has printed what is wrong
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read the output has enough of it (`| head`); the interpreter must not try to write the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_PIPE)
+    except Exception as e:  # a refusal would have a code and a sentence of its own: this is neither done nor refused
+        traceback.print_exc()
+        print(f"hip3: internal error: {type(e).__name__}: {e}; please report it with the lines above", file=sys.stderr)
+        sys.exit(EXIT_INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from hip3.app import App, stop_after
 from hip3.bot import Bot
 from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.keys_cmd import terminal_passphrase
+from hip3.cli.outlet import direct, unheard_is_no_error
 from hip3.cli.printer import JournalReader
 from hip3.cli.status import LiveStatus, can_show
 from hip3.cli.status_cmd import events_view
@@ -49,7 +49,7 @@ from hip3.ops.reach import configured_key, reach_venue
 from hip3.ops.session import Ended, StoppedEarly, run_session, settle_garbage_collector
 from hip3.ops.status_server import open_status_socket
 from hip3.ops.status_view import status_view
-from hip3.ops.stop import Stop
+from hip3.ops.stop import Stop, stop_signals
 from hip3.ops.verify_trail import Trail
 from hip3.settings import ConfigError, LoadedSettings, describe, load
 from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreInUse
@@ -124,18 +124,19 @@ def run(
 
 def supervise(loaded: LoadedSettings, key: TradingKey | None, options: RunOptions) -> int:
     """One session in this process, to its end; the exit code."""
-    with _pid_file():
+    with unheard_is_no_error(), _pid_file(options.name):
         return trio.run(_main, loaded, key, options, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
 @contextmanager
-def _pid_file() -> Iterator[None]:
+def _pid_file(name: str) -> Iterator[None]:
     """Names this process in the state folder while it lives, for the stop script; where it cannot, it says so (RUN-2)."""
     path, pid = state_dir(os.environ) / PID_FILE, os.getpid()
     try:
         write_pid(path, pid)
     except (OSError, PidTaken) as e:
-        print(f"hip3 run: WARNING no pid file, the stop script cannot find this bot: {e}", file=sys.stderr)
+        why = str(e) if isinstance(e, PidTaken) else f"{path}: {e.strerror or e}"
+        print(f"hip3 {name}: WARNING no pid file, the stop script cannot find this bot: {why}", file=sys.stderr)
     try:
         yield
     finally:
@@ -186,11 +187,11 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
 
 
 async def _watch_signals(stop: Stop, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """SIGINT and SIGTERM alike: the first ends flat, the second gives up flattening (END-1, END-2)."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+    """SIGINT and SIGTERM alike: the first ends flat, the second gives up flattening (END-1, END-2); SIGHUP ends flat."""
+    with trio.open_signal_receiver(*stop_signals()) as received:
         task_status.started()
         async for number in received:
-            stop.request("Ctrl+C" if number == signal.SIGINT else "SIGTERM")
+            stop.on_signal(number)
 
 
 async def _session(
@@ -244,7 +245,7 @@ async def _session(
         if rider is not None:
             rider.begin(process, app, stop, reached.faults)
         if options.plain or options.as_json or not can_show(console := Console()):
-            reader.say_plain(out)
+            reader.say_plain(direct(out))
             process.start_soon(reader.run)
             return
         display = LiveStatus(app.bot, app, reader, console)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 
 from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.keys_cmd import PASSPHRASE_VAR, named_source, terminal_passphrase
+from hip3.cli.outlet import unheard_is_no_error
 from hip3.cli.words import printable
 from hip3.core.errors import first_leaf
 from hip3.io.certificate import FlatCertificate
@@ -27,7 +27,7 @@ from hip3.ops.files import PidTaken, remove_pid, write_pid
 from hip3.ops.flatten_tool import FlattenOrder, Tool, make_tool
 from hip3.ops.heartbeat import NoBeat, read_beat
 from hip3.ops.journal_file import iso_text, state_dir
-from hip3.ops.stop import Stop
+from hip3.ops.stop import Stop, stop_signals
 from hip3.ops.watchdog import SharedSigner, Watchdog
 from hip3.settings import ConfigError, load
 from hip3.settings.describe import endpoints_of
@@ -68,7 +68,8 @@ def watchdog(
         return EXIT_CONFIGURATION
     except (KeySourceError, _NotGuardable) as e:
         return say.refuse(EXIT_CONFIGURATION, str(e))
-    return _guarded(order, settings.watchdog.stale_ms, say)
+    with unheard_is_no_error():
+        return _guarded(order, settings.watchdog.stale_ms, say)
 
 
 def _guarded(order: FlattenOrder, stale_ms: int, say: _Speaker) -> int:
@@ -96,10 +97,10 @@ async def _main(order: FlattenOrder, stale_ms: int, state: Path, say: _Speaker) 
     stop, clock = Stop(), SystemClock()
 
     async def watch(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        with trio.open_signal_receiver(*stop_signals()) as received:
             task_status.started()
             async for number in received:
-                stop.request(signal.Signals(number).name)
+                stop.on_signal(number)
 
     def keep(certificate: FlatCertificate) -> str | None:
         say.certificate(certificate)

@@ -95,7 +95,12 @@ class Stage:
         """A command of this program in the background; its output goes to `NAME.log` in the drill's folder."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "hip3", *arguments], stdout=log, stderr=log, env=self.env, cwd=self.folder
+                [sys.executable, "-m", "hip3", *arguments],
+                stdout=log,
+                stderr=log,
+                env=self.env,
+                cwd=self.folder,
+                start_new_session=True,  # Ctrl+C at the terminal is the drill's: a bot would take it for the first of two
             )
         self._processes.append(process)
         return process
@@ -107,6 +112,7 @@ class Stage:
             capture_stdout=True,
             capture_stderr=True,
             check=False,
+            start_new_session=True,
             env=self.env,
             cwd=self.folder,
         )

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 import trio
+
+HANGUP = "the terminal was closed"
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that ask a process to stop. SIGHUP, a closed terminal, is left alone where it is ignored (nohup)."""
+    asks = (signal.SIGINT, signal.SIGTERM)
+    return asks if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*asks, signal.SIGHUP)
 
 
 class Stop:
@@ -19,6 +29,13 @@ class Stop:
             self.requested.set()
         else:
             self.gave_up.set()
+
+    def on_signal(self, number: int) -> None:
+        """What a signal asks for. A terminal that closes is no second signal: nobody gave up."""
+        if number == signal.SIGHUP:
+            self.request_once(HANGUP)
+        else:
+            self.request("Ctrl+C" if number == signal.SIGINT else signal.Signals(number).name)
 
     def request_once(self, reason: str) -> None:
         """As `request`, but never counts as the second: for limits and ends of data, which are not a person's hand."""

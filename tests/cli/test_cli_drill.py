@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.cli_venue import external_venue, run_hip3
+from tests.cli.cli_venue import external_venue, hip3, run_hip3
 from tests.cli.test_cli_watchdog import configured
 
 
@@ -82,6 +84,48 @@ def test_a_drill_without_a_position_fails_and_says_so(tmp_path: Path) -> None:
     code, report = drilled(tmp_path, "kill", "--wait", "0.01")
     assert (code, report["passed"]) == (1, False)
     assert "a position of the bot: not within 0.01 s" in report["missing"]
+
+
+def processes_of(folder: Path) -> list[str]:
+    """What runs with its state in a drill's folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"HIP3_STATE_DIR={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(entry.name)
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="who runs where is read from /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_drill_ends_what_it_started(number: signal.Signals, tmp_path: Path) -> None:
+    """OPS-8, LESSONS 9: no bot goes on trading without its drill; the report says who ended it; exit code 1."""
+    with hip3("drill", "kill", "--wait", "30", "--json", cwd=tmp_path) as process:
+        deadline = time.monotonic() + 30
+        while not (beats := list(tmp_path.glob("drills/*/heartbeat.json"))) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        folder = beats[0].parent
+        assert processes_of(folder)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=40)
+    report = json.loads(out)
+    assert (process.returncode, report["passed"], err) == (1, False, "")
+    assert f"interrupted by {number.name}" in report["missing"]
+    assert json.loads((folder / "heartbeat.json").read_text())["state"] == "STOPPED"
+    assert processes_of(folder) == []
+
+
+def test_a_drill_whose_folder_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """OPS-8: exit code 2 with the folder and the variable that names another; nothing was started."""
+    state = tmp_path / "state"
+    state.write_text("a file")
+    code, out, err = run_hip3("drill", "kill", cwd=tmp_path, HIP3_STATE_DIR=str(state))
+    assert (code, out) == (2, "")
+    assert f"{state}/drills/kill-" in err
+    assert "set HIP3_STATE_DIR to a folder that can be written" in err
 
 
 @pytest.mark.parametrize(

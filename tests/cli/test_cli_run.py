@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import pytest
 
+from hip3.ops.stop import stop_signals
+
 KEY = "0x" + "7e" * 32
 """Nobody's key: the exchange is embedded and ends with the process."""
 USER = "0x" + "12" * 20
@@ -98,6 +100,35 @@ def test_one_signal_while_holding_ends_flat(tmp_path: Path, number: signal.Signa
     assert report["fills"] >= 2
     assert report["stop_reason"] == ("Ctrl+C" if number is signal.SIGINT else "SIGTERM")
     assert "FLAT" in err
+
+
+def test_a_closed_terminal_ends_flat(tmp_path: Path) -> None:
+    """END-1, END-3, LESSONS 9: SIGHUP with nobody left to read: what is held is closed and certified; exit code 0.
+
+    A second one is no second signal: nobody gave up.
+    """
+    with bot(tmp_path) as process:
+        lines_until(process.stderr, "filled at")
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(40) == 0
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "certificates").glob("*.json")]
+    assert [(c["flat"], c["reason"]) for c in kept] == [(True, "stop: the terminal was closed")]
+    assert kept[0]["closed"]
+    assert json.loads((tmp_path / "heartbeat.json").read_text())["state"] == "STOPPED"
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    """END-1: under nohup a closed terminal is no reason to stop."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert stop_signals() == (signal.SIGINT, signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in stop_signals()
 
 
 def test_two_signals_give_up_and_list_what_is_left(tmp_path: Path) -> None:
