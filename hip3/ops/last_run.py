@@ -19,10 +19,6 @@ class LastRun:
     flatten: dict[str, object] | None = None
     crash: dict[str, object] | None = None
 
-    @property
-    def is_halted(self) -> bool:
-        return self.mode is not None and self.mode.get("after") == "HALT"
-
 
 _KEPT = {"safety_mode": "mode", "lifecycle": "lifecycle", "halt_flatten": "flatten", "task_crashed": "crash"}
 

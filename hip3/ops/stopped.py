@@ -90,15 +90,21 @@ def _unhalt(safety: Safety, memory: Remembered, said: str, *, accept_residue: bo
     causes = halts(safety)
     if not causes:
         return [Obstacle("MODE", f"{safety.mode.name}: there is no HALT to end")], ""
-    lacks = obstacles(safety, causes)
-    if not accept_residue and (left := _not_flat(memory, causes)) is not None:
-        lacks.append(left)
-    if lacks:
+    if lacks := unhalt_obstacles(safety, memory, accept_residue=accept_residue):
         return lacks, ""
     accepted = " with what is left accepted" if accept_residue else ""
     safety.end(causes, ReasonCode.MANUAL_UNHALT, SOURCE, f"{said}{accepted}")
     names = ", ".join(c.code.value for c in causes)
     return [], f"{names} ended{accepted}; the next start is ARMED_SAFE until a promotion"
+
+
+def unhalt_obstacles(safety: Safety, memory: Remembered, *, accept_residue: bool) -> list[Obstacle]:
+    """What stands against the end of the HALT that `kept_safety` gave, while no bot runs."""
+    causes = halts(safety)
+    lacks = obstacles(safety, causes)
+    if not accept_residue and (left := _not_flat(memory, causes)) is not None:
+        lacks.append(left)
+    return lacks
 
 
 def _not_flat(memory: Remembered, causes: tuple[Cause, ...]) -> Obstacle | None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hip3.core.causes import Cause, Safety
+from hip3.core.clearing import Obstacle, halts
 from hip3.core.explain import cause_dict
-from hip3.core.remembered import ENDED_KEY, RUN_KEY, Remembered, RememberedOrder
-from hip3.core.risk import DAY_MS
+from hip3.core.remembered import ENDED_KEY, RUN_KEY, Remembered, RememberedOrder, resume_limits
+from hip3.core.risk import DAY_MS, DailyLimits
 from hip3.core.scribe import POSITION_KEY
 from hip3.core.trades import MarketPosition
-from hip3.fsm.safety import SafetyMode
-from hip3.ops import latch, run_facts
+from hip3.ops import run_facts
 from hip3.ops.keep import OBSERVER
 from hip3.ops.resume import gap_cause
 from hip3.ops.run_facts import RunFacts
+from hip3.ops.stopped import kept_safety, unhalt_obstacles
 from hip3.ops.stores import OpenStore
+from hip3.settings.schema import StartupPolicy
 from hip3.store.memory import remember
 from hip3.store.repository import RunRow
 
@@ -46,7 +47,6 @@ def stored_view(stores: Sequence[OpenStore], now_ms: int) -> View | None:
 def _account(store: OpenStore, run: RunRow, now: int) -> View:
     memory = remember(store.reader, run.account, now)
     booked = store.reader.state_times(run.account)
-    mode, causes = next_start(memory, now)
     writer = store.reader.writer()
     day = now - now % DAY_MS
     trades = store.reader.trades(run.account, day, day + DAY_MS)
@@ -65,7 +65,7 @@ def _account(store: OpenStore, run: RunRow, now: int) -> View:
             **how_ended(run, memory.values, now, writer),
         },
         "followed_age_ms": None if memory.ingest_ms is None else now - memory.ingest_ms,
-        "next_start": {"mode": mode.name, "causes": [cause_dict(c, now) for c in causes]},
+        "next_start": next_start(memory, now),
         "positions": [
             _position(k.removeprefix(POSITION_KEY), text, now - booked[k], now)
             for k, text in sorted(memory.values.items())
@@ -98,15 +98,26 @@ def how_ended(run: RunRow, values: Mapping[str, str], now: int, writer: str | No
     }
 
 
-def next_start(memory: Remembered, now: int) -> tuple[SafetyMode, tuple[Cause, ...]]:
-    """Mode and causes that a start of the same configuration would begin with now, as far as the store decides it."""
-    safety = Safety(lambda *_change: None, lambda: now)
-    latch.restore(safety, memory.values.get(latch.KEY))
+def next_start(memory: Remembered, now: int) -> View:
+    """Mode and causes that a start of the same configuration would begin with now, as far as the store decides it, what
+    stands against an `unhalt` before it, and whether policy promotes it."""
     facts = run_facts.read(memory.values.get(run_facts.KEY)) or RunFacts()
+    limits = DailyLimits(None, facts.auto_stop_loss_usd)
+    resume_limits(limits, memory, now)
+    safety = kept_safety(memory, limits, now)
+    lacks = unhalt_obstacles(safety, memory, accept_residue=False) if halts(safety) else []
     gap = gap_cause(memory, facts.backfill_window_ms, now)
     if gap is not None:
         safety.keep(gap)
-    return safety.mode, safety.causes
+        lacks.append(Obstacle(gap.code.value, "the start itself finds this gap: it is ended there, not before"))
+    promotes = facts.startup_policy is StartupPolicy.AUTO and not safety.blocking_promotion()
+    return {
+        "mode": safety.mode.name,
+        "causes": [cause_dict(c, now) | {"still": safety.why_still(c)} for c in safety.causes],
+        "against": {"unhalt": [o.as_dict() for o in lacks]} if halts(safety) else {},
+        "policy": facts.startup_policy.value,
+        "policy_promotes": promotes,
+    }
 
 
 def _position(coin: str, text: str, booked_age_ms: int, now: int) -> View:

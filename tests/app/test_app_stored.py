@@ -248,6 +248,7 @@ async def test_a_killed_run_is_shown_with_what_it_held(tmp_path: Path) -> None:
             assert held["age_ms"] == now - world.fills()[0].time_ms
             assert 0 < held["booked_age_ms"] <= held["age_ms"] + 50
             assert (view["next_start"]["mode"], view["day"]["entries"], view["day"]["fills"]) == ("ARMED_SAFE", 1, 1)
+            assert view["next_start"]["policy_promotes"]
             assert any("did NOT end in order" in line for line in stored_lines(view))
             late = stored(tmp_path, now + HOUR_MS)
             assert late["positions"][0]["booked_age_ms"] == held["booked_age_ms"] + HOUR_MS
@@ -255,6 +256,8 @@ async def test_a_killed_run_is_shown_with_what_it_held(tmp_path: Path) -> None:
             assert late["next_start"]["causes"][0]["code"] == "BACKFILL_WINDOW_EXCEEDED"
             await trio.sleep(HOUR_MS / 1000)
             predicted = stored(tmp_path, state.clock.wall_ms())["next_start"]
+            assert [o["what"] for o in predicted["against"]["unhalt"]] == ["BACKFILL_WINDOW_EXCEEDED"]
+            assert not predicted["policy_promotes"]
             again = await state.open()
             world.keeping = again.keeping
             world.restart()
