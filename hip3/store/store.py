@@ -15,7 +15,7 @@ from hip3.store.database import Place, cause_of, in_words, open_engine
 from hip3.store.errors import StoreUnusable
 from hip3.store.lock import StoreLock, take_lock
 from hip3.store.repository import Repository
-from hip3.store.segments import FORMAT, Group, Header, Segment, pending, read_spool
+from hip3.store.segments import FORMAT, REBUILD, Group, Header, Segment, pending, read_spool
 from hip3.store.spool import Spool, cut_torn_tail
 from hip3.store.versions import bring_up_to_date, program_versions
 from hip3.store.writer import MOST_ROWS, OnTrouble, RunSync, Writer, in_thread
@@ -203,7 +203,11 @@ def groups_left(place: Place, applier: Applier) -> tuple[list[Segment], int | No
         raise StoreUnusable(f"spool {place.spool}: cannot be read: {e.strerror or e}") from e
     heads = [segment.header for segment in segments if segment.header is not None]
     applied = applier.position(heads[-1].spool_id) if heads else None
-    return segments, applied, pending(segments, applied)
+    return segments, applied, pending(segments, applied, REBUILD if place.file is not None else _moved(place))
+
+
+def _moved(place: Place) -> str:
+    return f"Was an older dump restored? Then move {place.spool} away: it holds what came later, and a start asks the venue"
 
 
 def _other_files(segments: Sequence[Segment], spool: Spool) -> list[Segment]:
