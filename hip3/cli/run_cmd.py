@@ -175,7 +175,7 @@ async def _main(loaded: LoadedSettings, key: TradingKey | None, options: RunOpti
         message = f"stopped before anything was sent ({first_leaf(group)})"
         print(f"hip3 {options.name}: {message}", file=sys.stderr)
         if options.as_json:
-            print(json.dumps({"exit_code": 0, "flat": True, "residual": [], "note": message}, sort_keys=True))
+            print(json.dumps({"exit_code": 0, "flat": None, "residual": [], "note": message}, sort_keys=True))
         code = EXIT_OK
     except* Exception as group:
         error = first_leaf(group)

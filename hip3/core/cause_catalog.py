@@ -144,6 +144,7 @@ KINDS: tuple[Kind, ...] = (
         "more orders or cancels left in a minute than `risk.max_orders_*` or `risk.max_cancels_*` allow",
         "by itself, after `risk.runaway_cooldown_ms`",
     ),
+    Kind(_C.RUNAWAY, _SAFE, _OPERATOR, "the same, and the process ended before that time was over", "promotion by hand"),
     Kind(
         _C.GUARD_HOLD,
         _SAFE,

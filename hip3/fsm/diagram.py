@@ -64,14 +64,11 @@ def page(table: AnyTable, codes: Codes = _NO_CODES) -> str:
         "## States",
         _table(["state", "meaning", ""], ([s.name, str(s.value), _role(table, s)] for s in table.states)),
         "## Events",
-        _table(
-            ["event", "meaning", "reason codes"],
-            ([e.name, str(e.value), ", ".join(codes.get(e, ()))] for e in table.events),
-        ),
+        _events(table, codes),
         "## Every pair",
         "A name is the next state, `-` is ignored, `refused` must not happen.",
         matrix(table),
-        "## Reasons",
+        "## Why each row",
         _table(["state", "event", "leads to", "only where", "why"], map(_row_cells, table.rows)),
         "Ignored:",
         _table(
@@ -81,6 +78,14 @@ def page(table: AnyTable, codes: Codes = _NO_CODES) -> str:
         f"Refused, every other pair: {table.refused_why}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _events(table: AnyTable, codes: Codes) -> str:
+    """The events with their meaning, and with their reason codes where the machine has any."""
+    if not any(codes.get(e) for e in table.events):
+        return _table(["event", "meaning"], ([e.name, str(e.value)] for e in table.events))
+    rows = ([e.name, str(e.value), ", ".join(codes.get(e, ()))] for e in table.events)
+    return _table(["event", "meaning", "reason codes"], rows)
 
 
 def matrix(table: AnyTable) -> str:
@@ -115,8 +120,10 @@ def index(tables: Iterable[AnyTable]) -> str:
     reading = (
         "How to read them: an arrow carries its event, `[what must be found true by whoever fires it]`, why it is so, and "
         "`(the reason codes that it can carry)`. Every pair of a state and an event that has no arrow is in the matrix "
-        "below the drawing, as ignored (`-`) or as refused; a refused one from our own path ends the process by the way "
-        "out. What each reason code means, and who ends it, is in [safety](../safety.md)."
+        "below the drawing, as ignored (`-`: the state stays, and what the event says is used) or as refused. A refused "
+        "pair from our own path is a defect: INTERNAL_ERROR, HALT, and the process ends by the way out. One that the venue "
+        "says is doubt: nothing changes, and the venue is asked. A state is not a quantity: sizes, attempts and deadlines "
+        "are kept beside it. What each reason code means, who ends it, and the words are in [safety](../safety.md)."
     )
     return f"# State machines\n\n{intro}\n\n{_table(head, rows)}\n\n{reading}\n"
 

@@ -11,13 +11,13 @@ class LifecycleState(enum.Enum):
     BOOT = "configuration and key are being read"
     PREFLIGHT = "metadata, account and clock are being checked"
     SYNC = "tasks run; READY-TRADING is awaited"
-    RUNNING = "trading is possible"
+    RUNNING = "READY-TRADING was reached once; the mode decides about trading"
     STOPPING = "entries have ended; posts in flight settle"
-    CANCELING = "every order the venue lists is being cancelled"
-    FLATTENING = "every position the venue lists is being closed"
-    FLAT = "the venue shows nothing"
-    STOPPED = "ended flat"
-    STOPPED_EXPOSED = "ended with something left, listed"
+    CANCELING = "every order the venue lists is being cancelled, once more before positions are closed"
+    FLATTENING = "every position the venue lists is being closed, and what still rests cancelled"
+    FLAT = "certified: the venue shows nothing"
+    STOPPED = "ended: certified flat, or before anything was sent (then the venue was not asked)"
+    STOPPED_EXPOSED = "ended with something left, listed, or with nothing proved"
 
 
 class LifecycleEvent(enum.Enum):
@@ -26,9 +26,9 @@ class LifecycleEvent(enum.Enum):
     READY = "first READY-TRADING"
     STOP = "signal, crash, limit or end of the given time"
     SETTLED = "no post is in flight, or the wait is over"
-    CANCELED = "the venue lists no order"
-    VERIFIED_FLAT = "the venue lists no position"
-    GAVE_UP = "second signal, or the deadline passed"
+    CANCELED = "the venue lists no order, or one that could not be cancelled has held up the closing long enough"
+    VERIFIED_FLAT = "the venue lists no order and no position"
+    GAVE_UP = "second signal, or the deadline passed with something left"
     CLOSED = "services and sockets are closed"
 
 
@@ -43,8 +43,8 @@ LIFECYCLE_TABLE: Table[LifecycleState, LifecycleEvent] = Table(
         Row(_E.LOADED, _S.BOOT, _S.PREFLIGHT, "nothing has been opened yet"),
         Row(_E.CHECKED, _S.PREFLIGHT, _S.SYNC, "markets, account and clock are known"),
         Row(_E.READY, _S.SYNC, _S.RUNNING, "orders, fills and positions agree"),
-        Row(_E.STOP, _S.BOOT, _S.STOPPED, "nothing was started, so nothing can be left"),
-        Row(_E.STOP, _S.PREFLIGHT, _S.STOPPED, "nothing was sent, so nothing of ours can be left"),
+        Row(_E.STOP, _S.BOOT, _S.STOPPED, "nothing was sent; what an earlier run left is still there"),
+        Row(_E.STOP, _S.PREFLIGHT, _S.STOPPED, "nothing was sent; what an earlier run left is still there"),
         Row(_E.STOP, _S.SYNC, _S.STOPPING, "an earlier run may have left something: the venue is asked"),
         Row(_E.STOP, _S.RUNNING, _S.STOPPING, "market data and entries end first"),
         Row(
@@ -54,13 +54,13 @@ LIFECYCLE_TABLE: Table[LifecycleState, LifecycleEvent] = Table(
             "what was in flight is known, or will be by query",
             "no post in flight, or shutdown.settle_ms over",
         ),
-        Row(_E.CANCELED, _S.CANCELING, _S.FLATTENING, "nothing rests that could fill"),
+        Row(_E.CANCELED, _S.CANCELING, _S.FLATTENING, "positions are what is left to do"),
         Row(
             _E.VERIFIED_FLAT,
             _S.FLATTENING,
             _S.FLAT,
             "said by the venue, per dex",
-            "a flat certificate: every dex was asked after the last order, and lists nothing",
+            "a certificate that says flat: every dex was asked after the last order, and lists nothing",
         ),
         *(
             Row(

@@ -19,10 +19,10 @@ class OrderState(enum.Enum):
     OPEN = "the venue has it"
     PARTIALLY_FILLED = "part of it was executed and the rest may still live"
     UNKNOWN = "in doubt: it may or may not be at the venue"
-    FILLED = "executed; an IOC's unexecuted rest is gone"
-    CANCELED = "ended without further execution"
+    FILLED = "executed, an IOC perhaps in part; nothing of it rests"
+    CANCELED = "ended; a part may have been executed, or it was never sent"
     REJECTED = "the venue refused it"
-    EXPIRED = "proved never to have been admitted"
+    EXPIRED = "proved that it cannot be executed any more"
 
 
 class OrderEvent(enum.Enum):
@@ -42,6 +42,7 @@ class OrderEvent(enum.Enum):
 TERMINAL = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED})
 
 _S, _E = OrderState, OrderEvent
+_ENDED = tuple(sorted(TERMINAL, key=lambda s: s.name))
 
 ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
     "order",
@@ -49,7 +50,7 @@ ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
     terminal=TERMINAL,
     rows=[
         Row(_E.SEND, _S.PENDING, _S.SENT, "the executor handed its bytes to the socket"),
-        Row(_E.DROP, _S.PENDING, _S.CANCELED, "a stop, a full queue or a dead socket: it never left"),
+        Row(_E.DROP, _S.PENDING, _S.CANCELED, "a stop, a storage that refuses its row, or a dead socket: it never left"),
         Row(_E.DOUBT, _S.PENDING, _S.UNKNOWN, "the socket failed while its bytes were being handed over"),
         Row(_E.UNSENT, _S.SENT, _S.PENDING, "no byte of it left: it is as it was before"),
         Row(_E.ACK, _S.SENT, _S.OPEN, "it rests"),
@@ -70,7 +71,7 @@ ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
         Row(_E.CANCEL, _S.PARTIALLY_FILLED, _S.CANCELED, "the rest was cancelled"),
         Row(_E.REJECT, _S.PARTIALLY_FILLED, _S.CANCELED, "what was executed stands; only the rest was refused"),
         Row(_E.DOUBT, _S.PARTIALLY_FILLED, _S.UNKNOWN, "its end may have been in the frames that were lost"),
-        Row(_E.SEND, _S.UNKNOWN, _S.SENT, "it cannot flip a position", "reduce-only; a new order is never sent again"),
+        Row(_E.SEND, _S.UNKNOWN, _S.SENT, "executed twice it only reduces", "reduce-only; a new order is never sent again"),
         Row(_E.ACK, _S.UNKNOWN, _S.OPEN, "open is an answer"),
         Row(_E.FILL_PART, _S.UNKNOWN, _S.PARTIALLY_FILLED, "a fill proves that it was admitted"),
         Row(_E.FILL_ALL, _S.UNKNOWN, _S.FILLED, "a fill proves that it was admitted"),
@@ -86,16 +87,16 @@ ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
         ),
     ],
     ignored=[
-        Ignore(_E.ACK, (_S.OPEN, _S.PARTIALLY_FILLED, *sorted(TERMINAL, key=lambda s: s.name)), "old news"),
+        Ignore(_E.ACK, (_S.OPEN, _S.PARTIALLY_FILLED, *_ENDED), "old news"),
         Ignore(_E.FILL_PART, (_S.PARTIALLY_FILLED,), "another part; the quantity is beside the state"),
-        Ignore(_E.FILL_PART, tuple(sorted(TERMINAL, key=lambda s: s.name)), "a late fill is counted; the end stays the end"),
-        Ignore(_E.FILL_ALL, tuple(sorted(TERMINAL, key=lambda s: s.name)), "a late fill is counted; the end stays the end"),
-        Ignore(_E.SETTLE, tuple(sorted(TERMINAL, key=lambda s: s.name)), "answer and frame say it twice"),
-        Ignore(_E.CANCEL, tuple(sorted(TERMINAL, key=lambda s: s.name)), "answer and frame say it twice"),
-        Ignore(_E.REJECT, tuple(sorted(TERMINAL, key=lambda s: s.name)), "answer and frame say it twice"),
-        Ignore(_E.DOUBT, (_S.UNKNOWN, *sorted(TERMINAL, key=lambda s: s.name)), "nothing is less certain than before"),
-        Ignore(_E.ABSENT, tuple(sorted(TERMINAL, key=lambda s: s.name)), "its end is known already"),
-        Ignore(_E.DROP, tuple(sorted(TERMINAL, key=lambda s: s.name)), "it is out of the queue already"),
+        Ignore(_E.FILL_PART, _ENDED, "a late fill moves the position and is counted; the order stays ended"),
+        Ignore(_E.FILL_ALL, _ENDED, "a late fill moves the position and is counted; the order stays ended"),
+        Ignore(_E.SETTLE, _ENDED, "answer and frame say it twice"),
+        Ignore(_E.CANCEL, _ENDED, "answer and frame say it twice"),
+        Ignore(_E.REJECT, _ENDED, "answer and frame say it twice"),
+        Ignore(_E.DOUBT, (_S.UNKNOWN, *_ENDED), "nothing is less certain than before"),
+        Ignore(_E.ABSENT, _ENDED, "its end is known already"),
+        Ignore(_E.DROP, _ENDED, "it is out of the queue already"),
     ],
-    refused_why="the order cannot be there: our own path is wrong, or the venue speaks of another order",
+    refused_why="the order cannot be there. Said by the venue, it is doubt: the venue is asked; by our own path, a defect",
 )

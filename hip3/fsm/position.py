@@ -8,11 +8,11 @@ from hip3.fsm.table import Ignore, Row, Table
 
 
 class PositionState(enum.Enum):
-    FLAT = "no position, no entry in flight"
+    FLAT = "our books show no position and no entry in flight"
     OPENING = "an entry is in flight"
     OPEN = "a position is held"
     CLOSING = "one closing order is in flight"
-    FLATTEN_FAILED = "older than the flatten deadline; it keeps trying and says so"
+    FLATTEN_FAILED = "held for longer than position.reduce_only_timeout_ms; it keeps trying and says so"
 
 
 class PositionEvent(enum.Enum):
@@ -36,7 +36,12 @@ POSITION_TABLE: Table[PositionState, PositionEvent] = Table(
         Row(_E.HOLDS, _S.FLAT, _S.OPEN, "found at the venue, or a late fill"),
         Row(_E.ENTRY_ENDED, _S.OPENING, _S.FLAT, "refused, cancelled or absent"),
         Row(_E.HOLDS, _S.OPENING, _S.OPEN, "the first fill"),
-        Row(_E.WENT_FLAT, _S.OPENING, _S.FLAT, "filled and closed again before we looked"),
+        Row(
+            _E.WENT_FLAT,
+            _S.OPENING,
+            _S.FLAT,
+            "filled and closed again before we looked; while the entry is pending, no other",
+        ),
         Row(_E.CLOSE_PLACED, _S.OPEN, _S.CLOSING, "some exit wants it flat"),
         Row(_E.WENT_FLAT, _S.OPEN, _S.FLAT, "closed by someone else: liquidation, settlement, the operator"),
         Row(_E.OVERDUE, _S.OPEN, _S.FLATTEN_FAILED, "said loudly; closing goes on"),
@@ -54,5 +59,5 @@ POSITION_TABLE: Table[PositionState, PositionEvent] = Table(
         Ignore(_E.CLOSE_ENDED, (_S.FLAT, _S.OPEN, _S.FLATTEN_FAILED), "the fill came before the end of its order"),
         Ignore(_E.OVERDUE, (_S.FLAT, _S.OPENING, _S.FLATTEN_FAILED), "nothing held, or said already"),
     ],
-    refused_why="a closing order without a position to close, or a second one in flight",
+    refused_why="a closing order without a position to close, or a second one in flight: a defect of our own path",
 )

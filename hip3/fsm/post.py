@@ -15,9 +15,9 @@ class PostState(enum.Enum):
     SENT = "bytes were handed to the socket"
     ACCEPTED = "answered; each order's own status is inside"
     REJECTED = "the whole action was refused"
-    TIMED_OUT = "no answer before the deadline"
-    DISCONNECTED = "the link broke before an answer"
-    SEND_ERROR = "no byte left"
+    TIMED_OUT = "no answer before the deadline; its orders are in doubt"
+    DISCONNECTED = "the link broke before an answer; its orders are in doubt"
+    SEND_ERROR = "no byte left; its orders are PENDING again (closing) or dropped (entries)"
 
 
 class PostEvent(enum.Enum):

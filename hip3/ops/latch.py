@@ -1,7 +1,7 @@
 """The causes that outlive the process, as text: what holds HALT, and what an operator must end (SAFE-2, STOP-1).
 
 A run that begins with it keeps or tightens, never loosens. Text that cannot be read is a HALT of its own: nobody knows
-what it said. What is measured anew at each start (a link, a clock, an unread account) is not kept.
+what it said. What each start measures anew before it may trade is not kept: a link, a clock, an account, an order in doubt.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ class Damaged(Exception):
 
 
 def kept(safety: Safety) -> tuple[Cause, ...]:
-    """The causes in force that outlive the process. BOOTSTRAP is each start's own."""
+    """The causes in force that outlive the process.
+
+    BOOTSTRAP is each start's own. RUNAWAY would end by itself, after a time that the next process has not counted: a
+    restart must not cut that short.
+    """
     return tuple(
         c
         for c in safety.causes
-        if c.severity is Severity.HALT or (c.clears is Clears.OPERATOR and c.code is not ReasonCode.BOOTSTRAP)
+        if c.severity is Severity.HALT
+        or (c.clears is Clears.OPERATOR and c.code is not ReasonCode.BOOTSTRAP)
+        or c.code is ReasonCode.RUNAWAY
     )
 
 

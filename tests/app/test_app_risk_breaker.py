@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from hip3.core.guards import GuardLevel, GuardName
 from hip3.exchange.faults import Drop, Faults, Point, Rule
@@ -60,6 +61,22 @@ async def test_another_cooldown_ends_at_another_time(cooldown_ms: int) -> None:
         stopped, live = (n.wall_ms for n in world.events("safety_mode")[1:3])
         assert 0 <= live - stopped - cooldown_ms <= 1000
         assert world.events("safety_mode")[2].fields["after"] == "ARMED_LIVE"
+
+
+async def test_a_restart_does_not_cut_the_cooldown_short() -> None:
+    """RISK-4, SAFE-2, LESSONS 36: the next process has not counted what left, so a person lets entries out again."""
+    keys = {**BRIEF, "risk.max_orders_per_min": 2, "risk.runaway_cooldown_ms": 4000}
+    async with open_world(bot_settings(keys), RISING.source(), config=FAST) as world:
+        await world.until(lambda: bool(world.events("runaway")), 12)
+        sent = len(entries(world))
+        await world.kill()
+        world.restart()
+        await world.started.wait()
+        await world.until(lambda: world.bot.ready.is_ready, 20)
+        await trio.sleep(6)
+        assert causes(world) == ["RUNAWAY", "BOOTSTRAP"]
+        assert len(entries(world)) == sent
+        assert operate(world, "promote")["mode"] == "ARMED_LIVE"
 
 
 async def test_below_the_limits_or_with_them_off_nothing_trips() -> None:
