@@ -6,12 +6,14 @@ reached the exchange. It refuses to reach into the bot: what a test changes, it 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+import trio.testing
 from attrs import define, field
 
 from hip3.app import App, Outcome
@@ -34,6 +36,7 @@ from hip3.ops.stop import Stop
 from hip3.settings.schema import Settings
 
 START_MS = 1_767_225_600_000  # 2026-01-01, a Thursday
+STEP_S = 0.005
 
 
 @define
@@ -42,11 +45,14 @@ class MachineClock:
 
     true: TrioClock
     wrong_ms: int = 0
+    readings: int = 0
 
     def wall_ms(self) -> int:
+        self.readings += 1
         return self.true.wall_ms() + self.wrong_ms
 
     def mono_ms(self) -> int:
+        self.readings += 1
         return self.true.mono_ms()
 
 
@@ -126,11 +132,27 @@ class World:
 
     # ---- time
 
+    async def at(self, mono_ms: int) -> None:
+        """Waits until the true clock shows `mono_ms`, and for what others do at that moment."""
+        await trio.sleep(max(0, mono_ms - self.clock.mono_ms()) / 1000)
+        await trio.testing.wait_all_tasks_blocked()
+
     async def until(self, condition: Callable[[], bool], within_s: float = 60.0) -> None:
-        """Waits in virtual time, in steps of 5 ms. Raises TimeoutError, naming the condition's source line."""
+        """Waits in virtual time, in steps of 5 ms. Raises TimeoutError, naming the condition's source line.
+
+        Steps before the next deadline of any task are left out: nobody does anything until then. Not so where the
+        condition asks the bot's clock, whose answer changes by itself.
+        """
         with trio.move_on_after(within_s) as scope:
-            while not condition():  # noqa: ASYNC110 - the condition is the test's, no event announces it
-                await trio.sleep(0.005)
+            readings = self.machine.readings
+            while not condition():
+                asked, steps = self.machine.readings > readings, 1
+                if not asked:
+                    await trio.testing.wait_all_tasks_blocked()
+                    idle_s = trio.lowlevel.current_statistics().seconds_to_next_deadline
+                    steps = max(1, math.ceil(idle_s / STEP_S))
+                await trio.sleep(steps * STEP_S)
+                readings = self.machine.readings
         if scope.cancelled_caught:
             raise TimeoutError(f"not within {within_s} virtual seconds: {condition.__code__.co_qualname}")
 

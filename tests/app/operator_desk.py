@@ -35,10 +35,6 @@ def codes(answer: dict[str, Any]) -> list[str]:
     return [c["code"] for c in answer["causes"]]
 
 
-async def at(world: World, ms: int) -> None:
-    await world.until(lambda: world.clock.mono_ms() >= ms, 600)
-
-
 async def flat_in_halt(world: World) -> None:
     """Until the flatten of the last HALT is certified."""
     await world.until(lambda: world.bot.halt_flatten is not None and is_certified(world), 90)

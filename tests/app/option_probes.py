@@ -50,7 +50,7 @@ def scene(
 
 def at(ms: int) -> Callable[[World], Awaitable[None]]:
     async def wait(world: World) -> None:
-        await world.until(lambda: world.clock.mono_ms() >= ms)
+        await world.at(ms)
 
     return wait
 

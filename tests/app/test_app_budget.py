@@ -76,7 +76,7 @@ async def test_closes_against_an_empty_book_leave_the_budget_alive() -> None:
     """GATE-5, EXIT-3: an hour without bids would take 10 000 actions at two and a half a second; it takes about 700."""
     script = dislocated(2, SNDK).quote(3500, None, "600.1")
     async with open_world(bot_settings(BRIEF), script.source(), config=FAST) as world:
-        await world.until(lambda: world.clock.mono_ms() >= 64_000, 65)
+        await world.at(64_000)
         times = [at for at, _ in closes(world)]
         assert times[2] - times[0] < 500
         assert max(b - a for a, b in itertools.pairwise(times)) < 5500
@@ -110,7 +110,7 @@ async def test_a_fee_above_the_stated_one_is_believed_after_the_first_fill() -> 
     script = Script().calm().pulse(20).oracle(1500, EDGE_OF_7_4_BPS).oracle(7500, "600").oracle(9500, EDGE_OF_7_4_BPS)
     async with open_world(bot_settings(BRIEF), script.source(), config=FAST, faults=stated_too_low()) as world:
         await world.until(lambda: bool(world.events("position_closed")), 8)
-        await world.until(lambda: world.clock.mono_ms() >= 15_000, 12)
+        await world.at(15_000)
         assert len(entries(world)) == 1
         (note,) = world.events("fee_mismatch")
         seen = {key: round(Decimal(str(value)), 2) for key, value in note.fields.items() if key != "coin"}
@@ -134,7 +134,7 @@ async def test_a_fee_below_the_stated_one_is_only_noted() -> None:
     faults = Faults([Rule(Point.INFO, dear, lambda kind: kind == "userFees")])
     script = Script().calm().pulse(20).oracle(1500, "602").oracle(7500, "600").oracle(9500, "600.8")
     async with open_world(bot_settings(BRIEF), script.source(), config=FAST, faults=faults) as world:
-        await world.until(lambda: world.clock.mono_ms() >= 15_000, 16)
+        await world.at(15_000)
         assert len(entries(world)) == 1
         (note,) = world.events("fee_mismatch")
         assert note.fields["used_bps"] == note.fields["assumed_bps"] == Decimal(9)

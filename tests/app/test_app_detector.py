@@ -46,7 +46,7 @@ async def first_order(world: World, within_s: float = 4) -> dict[str, object]:
 
 async def settle(world: World, until_ms: int = 3500) -> None:
     """Waits past everything that the script does."""
-    await world.until(lambda: world.clock.mono_ms() >= until_ms)
+    await world.at(until_ms)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_an_old_quote_gives_no_signal_until_it_is_heard_of_again() -> None
         await settle(world, 4500)
         assert refused(world)["stale_bbo"] > 0
         assert world.actions() == []
-        await world.until(lambda: world.clock.mono_ms() >= 4700)
+        await world.at(4700)
         assert world.bot.signal_book.count == 1
 
 

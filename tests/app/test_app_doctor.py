@@ -105,7 +105,7 @@ async def test_asking_changes_nothing() -> None:
                     examined(world)
                     assert (world.bot.evidence.incident, world.bot.evidence.clean) == evidence
                 await trio.sleep(0.05)
-            await world.until(lambda: world.clock.mono_ms() >= 9000, 9)
+            await world.at(9000)
             return [e.raw_action["type"] for _, e in world.exchange.received], {n.event for n in world.events()}
 
     assert await run(1) == await run(0)

@@ -134,12 +134,12 @@ async def test_an_overdue_position_that_someone_else_closed_frees_the_bot(histor
     script.calm(MU).rising(9, 14, coin=MU)
     async with open_world(settings, script.source(), config=FAST) as world:
         await world.until(lambda: bool(world.events("flatten_failed")), 9)
-        await world.until(lambda: world.clock.mono_ms() >= 7500)
+        await world.at(7500)
         cut_account(world)
         if history == "lost":
             empty = {"channel": "userFills", "data": {"isSnapshot": True, "user": world.user, "fills": []}}
             world.faults.add(Rule(Point.FRAME, ReplaceBody(json.dumps(empty)), lambda s: s == "userFills"))
-        await world.until(lambda: world.clock.mono_ms() >= 7700)
+        await world.at(7700)
         await by_hand(world, OrderSide.SELL, "599", entries(world)[0]["s"], reduce_only=True)
         await world.until(lambda: any(order["a"] == ASSETS[MU] for order in entries(world)), 9)
 
@@ -194,7 +194,7 @@ async def test_a_resync_does_not_put_the_time_stop_off() -> None:
     async with open_world(settings, dislocated().source(), config=FAST) as world:
         await world.until(lambda: bool(world.positions()), 4)
         entry_ms = world.fills()[0].time_ms - START_MS
-        await world.until(lambda: world.clock.mono_ms() >= 3000)
+        await world.at(3000)
         cut_account(world)
         await world.until(lambda: not world.positions(), 6)
         assert world.bot.trader is not None
@@ -226,7 +226,7 @@ async def test_a_position_in_a_market_that_is_not_configured() -> None:
         await by_hand(world, OrderSide.BUY, "600.1", "0.05", coin=MU)
         await world.until(lambda: bool(judged(world, "Rejected(NotReady)")), 5)
         assert MU in str(judged(world, "Rejected(NotReady)")[0].fields["detail"])
-        await world.until(lambda: world.clock.mono_ms() >= 5000)
+        await world.at(5000)
         assert entries(world) == []
         assert len(world.events("close_unpriced")) == 1
         assert world.events("close_unpriced")[0].level == "critical"

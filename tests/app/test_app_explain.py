@@ -191,7 +191,7 @@ async def test_a_filter_that_is_off_says_what_it_would_have_blocked(tmp_path: Pa
     """
     script = dislocated(2).quote(2300, "601.9", "602.1").quote(2600, "599.8", "600.1", sz="9")
     async with open_world(bot_settings({**SMALL, "detector.dedup": dedup}), script.source(), config=FAST) as world:
-        await world.until(lambda: world.clock.mono_ms() >= 2900)
+        await world.at(2900)
         stories = [told(world, tmp_path, note.fields["signal"]) for note in world.events("signal_judged")]
     trails: list[Any] = [story_object(story)["filters"] for story in stories]
     said = [step for trail in trails for step in trail if step["name"] == "dedup"]

@@ -209,10 +209,6 @@ ROWS = {
 }
 
 
-async def at(world: World, ms: int) -> None:
-    await world.until(lambda: world.clock.mono_ms() >= ms)
-
-
 def refused(world: World, coin: str = SNDK) -> Mapping[str, int]:
     return world.bot.detector.rejected.get(coin, {})
 
@@ -226,7 +222,7 @@ async def test_a_filter_keeps_an_order_from_the_wire_and_lets_it_go_again(key: s
         async with open_world(
             bot_settings(values), source, config=FAST, faults=row.faults(), start_ms=row.start_ms
         ) as world:
-            await at(world, row.by_ms)
+            await world.at(row.by_ms)
             assert bool(entries(world)) is trades
             assert trades or refused(world)[row.name] > 0
             if not trades and row.back_ms is not None:
@@ -238,7 +234,7 @@ async def test_depth_keeps_a_quiet_quote_young(depth: bool) -> None:
     """MD-1, LESSONS 24: a quote that has not changed for 4 s is too old where only changes are heard, young with depth."""
     values = {"detector.depth": depth, "detector.max_bbo_age_ms": 1500}
     async with open_world(bot_settings(values), dislocated(4).source(), config=FAST) as world:
-        await at(world, 4800)
+        await world.at(4800)
         assert bool(entries(world)) is depth
         assert ("stale_bbo" in refused(world)) is not depth
 
@@ -248,7 +244,7 @@ async def test_the_age_of_a_quote_has_an_off_value(max_age_ms: int, trades: bool
     """DET-6, LESSONS 24: with 0 the quote of 4 s ago is traded, by the detector and by READY alike."""
     settings = bot_settings({"detector.max_bbo_age_ms": max_age_ms})
     async with open_world(settings, dislocated(4).source(), config=FAST) as world:
-        await at(world, 4800)
+        await world.at(4800)
         assert bool(entries(world)) is trades
 
 
@@ -259,7 +255,7 @@ async def test_the_edge_of_a_signal_is_followed_although_nobody_traded_it(values
     """DET-5: after 1, 3 and 5 s what is left of it is noted, for one that a gate refused and one that none was asked."""
     script = dislocated(2).quote(4300, "601.9", "602.1")
     async with open_world(bot_settings(values), script.source(), config=FAST) as world:
-        await at(world, 7300)
+        await world.at(7300)
         assert entries(world) == []
         (signal,) = world.events("signal")
         rows = [n.fields for n in world.events("follow_up")]

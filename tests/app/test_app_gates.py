@@ -82,7 +82,7 @@ async def test_hard_stop_passes_when_its_cause_goes() -> None:
     """GATE-1, STOP-3: while the account link is down a signal is refused and nothing is sent; after READY it trades."""
     async with open_world(bot_settings(), Script().calm().rising(2, 8).source(), config=FAST) as world:
         await world.ready()
-        await world.until(lambda: world.clock.mono_ms() >= 1900)
+        await world.at(1900)
         cut_account(world)
         assert "WS_DISCONNECT" in await wait_for(world, "Rejected(HardStop)", 1)
         assert world.entries == []
@@ -94,7 +94,7 @@ async def test_not_ready_until_market_data_is_judged_ready() -> None:
     """GATE-1, MD-2: the first frames after a reconnect of the market data may hold a signal; it is refused by md_ready."""
     async with open_world(bot_settings(), Script().calm().rising(3, 8).source(), config=FAST) as world:
         await world.ready()
-        await world.until(lambda: world.clock.mono_ms() >= 2300)
+        await world.at(2300)
         cut_market(world)
         assert await wait_for(world, "Rejected(NotReady)", 3) == "md_ready"
         assert world.entries == []
@@ -158,7 +158,7 @@ async def test_no_entry_while_a_condition_of_ready_is_missing(missing: str) -> N
         script.quote(second * 1000, f"599.{80 + second}", "600.1")
     async with open_world(bot_settings(), script.source(), config=FAST, faults=faults) as world:
         await world.started.wait()
-        await world.until(lambda: world.clock.mono_ms() >= 2200)
+        await world.at(2200)
         assert missing in [c.value for c in world.bot.ready.missing]
         assert world.entries == []
         assert "Queued" not in verdicts(world)

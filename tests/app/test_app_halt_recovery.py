@@ -41,7 +41,7 @@ async def test_a_position_that_nobody_could_compare_for_long_is_a_halt_that_ends
         assert world.positions() == {}
         assert changes(world)[-1] == ("ARMED_SAFE", "HALT_RECOVERY_AUTO")
         before = len(entries(world))
-        await world.until(lambda: world.clock.mono_ms() >= 243_000, 100)
+        await world.at(243_000)
         assert (len(entries(world)), world.bot.safety.mode) == (before, SAFE)  # policy does not promote after a HALT
         assert operate(world, "promote")["mode"] == LIVE
         await world.until(lambda: len(entries(world)) > before, 5)
@@ -52,7 +52,7 @@ async def test_a_stale_snapshot_while_flat_is_no_halt() -> None:
     async with open_world(bot_settings(), Script().calm().pulse(400).source(), config=FAST, faults=Faults([])) as world:
         await world.ready()
         world.faults.add(UNREAD)
-        await world.until(lambda: world.clock.mono_ms() >= 200_000, 300)
+        await world.at(200_000)
         assert ("HALT", "SNAPSHOT_STALE") not in changes(world)
         world.faults.rules.clear()
         await in_mode(world, SafetyMode.ARMED_LIVE, 10)
@@ -99,7 +99,7 @@ async def test_a_gap_ends_by_a_maintenance_skip_of_this_incident() -> None:
         await world.until(lambda: bool(world.events("fill")))
         assert refusals(operate(world, "maintenance-skip")) == ["BACKFILL_WINDOW_EXCEEDED"]
         await world.kill()
-        await world.until(lambda: world.clock.mono_ms() >= 90_000, 100)
+        await world.at(90_000)
         world.restart()
         await world.started.wait()
         assert world.bot.safety.mode is HALT
@@ -121,7 +121,7 @@ async def test_a_skip_is_over_with_the_next_halt() -> None:
     async with open_world(settings, dislocated().pulse(900).source(), config=FAST) as world:
         await world.until(lambda: bool(world.events("fill")))
         await world.kill()
-        await world.until(lambda: world.clock.mono_ms() >= 90_000, 100)
+        await world.at(90_000)
         world.restart()
         await world.started.wait()
         world.faults.add(UNREAD)

@@ -26,10 +26,10 @@ async def test_a_kill_at_any_moment_ends_entries_and_exposure(seed: int) -> None
     config = ExchangeConfig(latency_ms=rng.choice((5, 20, 300)), block_ms=10, response_ms=20)
     async with open_world(settings, script.source(), config=config) as world:
         kill_ms = 1900 + rng.randint(0, 2500)
-        await world.until(lambda: world.clock.mono_ms() >= kill_ms, 10)
+        await world.at(kill_ms)
         assert operate(world, rng.choice(("kill", "hold")))["ok"]
         latched = world.clock.wall_ms()
-        await world.until(lambda: world.clock.mono_ms() >= 9500, 10)
+        await world.at(9500)
         late = [o for _, e in sent(world) for o in e.raw_action["orders"] if not o["r"] and e.nonce > latched]
         assert late == []
         assert world.bot.safety.mode is not SafetyMode.ARMED_LIVE

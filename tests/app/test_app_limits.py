@@ -42,7 +42,7 @@ def refused_for_messages(world: World) -> list[str]:
 async def test_entries_end_before_the_limit_of_messages_and_closes_do_not(per_min: int) -> None:
     """WS-3: with 100 messages a minute entries end at 70 and go on when the minute is over; every close goes at once."""
     async with open_world(bot_settings({**QUICK, "executor.messages_per_min": per_min}), busy(80), config=FAST) as world:
-        await world.until(lambda: world.clock.mono_ms() >= 58_000, 70)
+        await world.at(58_000)
         if per_min == 2000:
             assert refused_for_messages(world) == []
             assert len(entries(world)) > 50
@@ -62,7 +62,7 @@ async def test_market_data_of_a_reconnect_wait_for_their_part_of_the_minute() ->
     async with open_world(settings, listed(20), config=FAST) as world:
         await world.until(lambda: acked(world, "market") == 40, 5)
         cut_market(world)
-        await world.until(lambda: world.clock.mono_ms() >= 55_000, 60)
+        await world.at(55_000)
         assert 60 <= acked(world, "market") <= 70
         cut_account(world)
         await world.until(lambda: acked(world, "account") == 4, 3)

@@ -94,7 +94,7 @@ async def test_a_changed_market_ends_entries_while_flat(what: str) -> None:
         await world.until(lambda: bool(world.events("params_changed")), 4)
         assert world.events("params_changed")[0].fields["changes"] == words
         assert (world.bot.safety.mode, names_of(world)) == (SafetyMode.ARMED_SAFE, ["PARAM_CHANGE"])
-        await world.until(lambda: world.clock.mono_ms() >= 8000)
+        await world.at(8000)
         assert entries(world) == []
         # One that is not listed at all does not even give a signal.
         assert judged(world, "Rejected(HardStop)") or world.bot.detector.rejected[SNDK]["halted"] > 0
@@ -109,7 +109,7 @@ async def test_a_changed_market_halts_while_exposed() -> None:
         await world.until(lambda: bool(world.events("halt_flatten")), 4)
         assert (world.bot.safety.mode, names_of(world)) == (SafetyMode.HALT, ["PARAM_CHANGE"])
         assert (world.positions(), len(closes(world))) == ({}, 1)
-        await world.until(lambda: world.clock.mono_ms() >= 9000)
+        await world.at(9000)
         assert len(entries(world)) == 1
 
 
@@ -140,7 +140,7 @@ async def test_metadata_are_read_every_five_minutes() -> None:
     async with open_world(bot_settings(), script.source(), config=FAST) as world:
         await world.ready()
         await from_now_on(world, sndk("szDecimals", 2))
-        await world.until(lambda: world.clock.mono_ms() >= 299_000, 400)
+        await world.at(299_000)
         assert world.events("params_changed") == []
         await world.until(lambda: bool(world.events("params_changed")), 3)
 
@@ -153,7 +153,7 @@ async def test_entries_wait_for_the_metadata_after_a_reconnect(cut: Callable[[Wo
     script = dislocated(6).rising(7, 14, start_px=603)
     async with open_world(bot_settings(values), script.source(), config=FAST, faults=faults) as world:
         await world.ready()
-        await world.until(lambda: world.clock.mono_ms() >= 3900)
+        await world.at(3900)
         cut(world)
         await world.until(lambda: any("metadata" in str(n.fields["detail"]) for n in judged(world, "Rejected(NotReady)")), 4)
         assert entries(world) == []
@@ -184,12 +184,12 @@ async def test_a_halted_market_is_left_alone_until_it_resumes(halted: bool, cool
         world.faults.add(Rule(Point.INFO, ReplaceBody(body), lambda s: s == "meta"))
         cut_market(world)
         await world.until(lambda: bool(world.events("market_halted")), 3)
-        await world.until(lambda: world.clock.mono_ms() >= 6000)
+        await world.at(6000)
         assert bool(entries(world)) is not halted
         if not halted:
             return
         assert world.bot.detector.rejected[SNDK]["halted"] > 0
         cut_market(world)
         await world.until(lambda: bool(world.events("market_resumed")), 4)
-        await world.until(lambda: world.clock.mono_ms() >= 13_000)
+        await world.at(13_000)
         assert bool(entries(world)) is (cooldown_ms == 0)

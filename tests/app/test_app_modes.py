@@ -80,7 +80,7 @@ async def test_a_stop_in_either_armed_mode_cancels_and_flattens_everything(polic
     settings = bot_settings({"safety.startup_policy": policy})
     async with open_world(settings, Script().calm().source(), config=FAST) as world:
         await world.until(lambda: bool(world.events("ready_trading")), 3)
-        await world.until(lambda: world.clock.mono_ms() >= 400)
+        await world.at(400)
         assert world.bot.safety.allows_entry is (policy == "auto")
         oid = await resting_by_hand(world)
         await by_hand(world, OrderSide.BUY, "600.1", "0.05")
@@ -100,7 +100,7 @@ async def test_halt_sends_no_entry_and_its_procedure_owns_all_closing() -> None:
         assert world.bot.safety.mode is SafetyMode.HALT
         assert (world.positions(), world.open_orders(), cancels(world)) == ({}, (), [oid])
         await world.until(lambda: world.bot.ready.is_ready, 5)
-        await world.until(lambda: world.clock.mono_ms() >= 9500)
+        await world.at(9500)
         assert len(entries(world)) == 1  # READY again, signals go on, HALT stays
         assert len(closes(world)) == 1  # the procedure's; the time stop of 2 s sent none
         assert world.events("time_stop_triggered") == []
@@ -116,7 +116,7 @@ async def test_halt_goes_on_until_the_venue_shows_nothing() -> None:
     settings = bot_settings({"safety.halt_on_disconnect": "always", "shutdown.flatten_deadline_s": 3})
     async with open_world(settings, script.source(), config=FAST) as world:
         await known_position(world)
-        await world.until(lambda: world.clock.mono_ms() >= 3500)
+        await world.at(3500)
         cut_account(world)
         await world.until(lambda: any(n.fields["flat"] for n in world.events("halt_flatten")), 30)
         first, *_, last = world.events("halt_flatten")
@@ -181,7 +181,7 @@ async def test_losses_of_a_day_add_up() -> None:
     async with open_world(settings, script.source(), config=FAST) as world:
         await world.until(lambda: world.app is not None and world.bot.safety.mode is SafetyMode.HALT, 12)
         assert len(entries(world)) == 2
-        await world.until(lambda: world.clock.mono_ms() >= 12_500)
+        await world.at(12_500)
         assert len(entries(world)) == 2
 
 
@@ -203,11 +203,11 @@ async def test_a_disconnect_halts_by_policy(policy: str, held: bool, halts: bool
         if held:
             await known_position(world)
         before = len(entries(world))
-        await world.until(lambda: world.clock.mono_ms() >= 2500)
+        await world.at(2500)
         cut_account(world)
         await world.until(lambda: "WS_DISCONNECT" in causes(world), 1)
         assert world.bot.safety.mode is (SafetyMode.HALT if halts else SafetyMode.ARMED_SAFE)
-        await world.until(lambda: world.clock.mono_ms() >= 9500)
+        await world.at(9500)
         assert (len(entries(world)) > before) is not halts
         assert (causes(world) == ["WS_DISCONNECT"]) is halts
 
@@ -299,7 +299,7 @@ async def test_observation_computes_signals_and_sends_nothing() -> None:
     settings = bot_settings({"mode": "observation"}, coins=(SNDK, NVDA))
     async with open_world(settings, dislocated(2, SNDK, NVDA).source(), config=FAST, faults=faults) as world:
         await world.until(lambda: len(world.events("signal")) == 2, 4)
-        await world.until(lambda: world.clock.mono_ms() >= 4000)
+        await world.at(4000)
         assert world.bot.trader is None
         assert "OBSERVATION" in causes(world)
         assert set(asked) == {"perpDexs", "meta", "metaAndAssetCtxs", "allMids", "exchangeStatus"}

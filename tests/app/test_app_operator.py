@@ -18,7 +18,7 @@ from hip3.ops.control_server import command, open_control_socket
 from hip3.simulate.world import START_MS, open_world
 from tests.app.app_builders import FAST, Script, bot_settings, by_hand, closes, dislocated, entries, judged
 from tests.app.failures.scenes import Tripwire
-from tests.app.operator_desk import BRIEF, HALT, LIVE, SAFE, at, audit, codes, flat_in_halt, operate, refusals
+from tests.app.operator_desk import BRIEF, HALT, LIVE, SAFE, audit, codes, flat_in_halt, operate, refusals
 
 # ---- tightening
 
@@ -30,7 +30,7 @@ async def test_a_hold_stops_entries_and_a_promotion_ends_it() -> None:
         answer = operate(world, "hold")
         assert (answer["ok"], answer["before"], answer["mode"], codes(answer)) == (True, LIVE, SAFE, ["OPERATOR_HOLD"])
         assert answer["causes"][0]["message"] == "ada: a test"
-        await at(world, 8000)
+        await world.at(8000)
         assert (len(entries(world)), len(closes(world)), world.positions()) == (1, 1, {})
         assert "OPERATOR_HOLD" in str(judged(world, "Rejected(HardStop)")[0].fields["detail"])
         answer = operate(world, "promote")
@@ -53,7 +53,7 @@ async def test_a_kill_cancels_and_flattens_at_once() -> None:
         await flat_in_halt(world)
         assert (world.positions(), world.open_orders()) == ({}, ())
         assert [i["o"] for a in world.actions("cancel") for i in a["cancels"]] == [status["resting"]["oid"]]
-        await at(world, 9500)
+        await world.at(9500)
         assert len(entries(world)) == 1
         assert audit(world) == [("ada", LIVE, HALT, "OPERATOR_KILL")]
 
@@ -64,7 +64,7 @@ async def test_an_operator_flattens_in_every_mode(mode: str) -> None:
     settings = bot_settings({"safety.startup_policy": "auto" if mode == LIVE else "manual"})
     async with open_world(settings, Script().calm().pulse(40).source(), config=FAST) as world:
         await world.until(lambda: bool(world.events("ready_trading")), 3)
-        await at(world, 500)
+        await world.at(500)
         if mode == HALT:
             operate(world, "kill")
             await flat_in_halt(world)
@@ -120,7 +120,7 @@ async def test_a_promotion_by_hand_is_what_policy_manual_waits_for() -> None:
         await world.started.wait()
         assert set(refusals(operate(world, "promote"))) == {"GUARD_HOLD", "READY", "RECONCILE"}
         await world.until(lambda: world.bot.ready.is_ready, 5)
-        await at(world, 3500)
+        await world.at(3500)
         assert (entries(world), world.bot.safety.mode) == ([], SafetyMode.ARMED_SAFE)
         assert operate(world, "promote")["mode"] == LIVE
         await world.until(lambda: len(entries(world)) == 1, 3)
@@ -141,7 +141,7 @@ async def test_a_promotion_is_refused_while_a_cause_holds() -> None:
         assert "ends by itself" in answer["refused"][0]["why"]
         assert (set(codes(answer)), answer["mode"]) == ({"OPERATOR_HOLD", "CLOCK_SKEW", "BOOTSTRAP"}, SAFE)
         assert ("ada", SAFE, SAFE, "REFUSED") in audit(world)
-        await at(world, 62_000)
+        await world.at(62_000)
         assert operate(world, "promote")["mode"] == LIVE
 
 
@@ -210,7 +210,7 @@ async def test_a_halt_outlives_the_process() -> None:
         world.restart()
         await world.started.wait()
         await world.until(lambda: world.bot.ready.is_ready, 5)
-        await at(world, 82_000)
+        await world.at(82_000)
         assert (entries(world), world.bot.safety.mode) == ([], SafetyMode.ARMED_SAFE)  # an unhalt is no promotion
         assert operate(world, "promote")["mode"] == LIVE
         await world.until(lambda: bool(entries(world)), 5)
@@ -227,7 +227,7 @@ async def test_a_hold_outlives_the_process() -> None:
         assert (await world.end()).exit_code == 0
         world.restart()
         await world.started.wait()
-        await at(world, 9000)
+        await world.at(9000)
         assert (entries(world), world.bot.safety.mode) == ([], SafetyMode.ARMED_SAFE)
         assert "OPERATOR_HOLD" in [c.code.value for c in world.bot.safety.causes]
 
@@ -264,6 +264,6 @@ async def test_a_damaged_latch_halts_the_next_start() -> None:
         assert world.bot.safety.mode is SafetyMode.HALT
         await flat_in_halt(world)
         assert codes(operate(world, "hold"))[0] == "INTERNAL_ERROR"
-        await at(world, 9500)
+        await world.at(9500)
         assert entries(world) == []
         assert operate(world, "unhalt")["mode"] == SAFE

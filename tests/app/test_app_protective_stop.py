@@ -50,10 +50,6 @@ def trades(world: World) -> list[Trade]:
     return list(world.bot.trader.position.trades)
 
 
-async def at(world: World, ms: int) -> None:
-    await world.until(lambda: world.clock.mono_ms() >= ms)
-
-
 async def resting(world: World, count: int = 1) -> None:
     """Until the bot knows that so many stops rest."""
     await world.until(lambda: len(world.events("order_open")) >= count, 8)
@@ -101,7 +97,7 @@ async def test_after_an_entry_a_stop_rests_at_the_venue_and_ends_with_the_positi
         await flat(world)
         assert len(closes(world)) == 1
         assert [trade.exit_reason for trade in trades(world)] == ["time_stop"]
-        await at(world, world.clock.mono_ms() + 2000)
+        await world.at(world.clock.mono_ms() + 2000)
         assert (len(stops(world)), cancels(world)) == (1, [])  # the venue ended it with the position
         assert (world.bot.tally.closes, world.bot.tally.trades) == (1, 1)
 
@@ -141,10 +137,10 @@ async def test_a_stop_fires_after_the_death_of_the_process() -> None:
         await resting(world)
         await world.kill()
         sent = len(world.exchange.received)
-        await at(world, 8900)
+        await world.at(8900)
         assert SNDK in world.positions()
         assert len(world.open_orders()) == 1
-        await at(world, 9100)
+        await world.at(9100)
         assert (world.positions(), world.open_orders()) == ({}, ())
         assert len(world.exchange.received) == sent
 
@@ -214,7 +210,7 @@ async def test_a_position_that_others_reduce_keeps_its_stop() -> None:
     async with open_world(bot_settings(GUARDED), dislocated().source(), config=FAST) as world:
         await resting(world)
         await by_hand(world, OrderSide.SELL, "599.9", "0.04", reduce_only=True)
-        await at(world, 4000)
+        await world.at(4000)
         assert (len(stops(world)), cancels(world)) == (1, [])
 
 
@@ -272,7 +268,7 @@ async def test_a_stop_whose_answer_is_lost_is_not_sent_again() -> None:
     async with open_world(settings, dislocated().source(), config=FAST, faults=faults) as world:
         await resting(world)
         assert [n.fields["status"] for n in world.events("doubt_answered")] == ["open"]
-        await at(world, 9000)
+        await world.at(9000)
         assert (len(stops(world)), len(world.open_orders())) == (1, 1)
 
 
@@ -366,7 +362,7 @@ async def test_halt_ends_position_and_stop() -> None:
         cut_account(world)
         await world.until(lambda: world.bot.safety.mode is SafetyMode.HALT, 2)
         await flat(world)
-        await at(world, world.clock.mono_ms() + 3000)
+        await world.at(world.clock.mono_ms() + 3000)
         assert len(stops(world)) == 1
 
 
@@ -378,7 +374,7 @@ async def test_a_stop_outlives_a_broken_link() -> None:
         cut_account(world)
         await world.until(lambda: bool(sessions(world, "userFills")), 5)
         await world.until(lambda: world.bot.ready.is_ready, 5)
-        await at(world, 9000)
+        await world.at(9000)
         assert (len(stops(world)), len(world.open_orders())) == (1, 1)
 
 

@@ -107,14 +107,14 @@ async def test_fills_before_the_account_was_read_are_applied_after_it() -> None:
     async with open_world(settings, Script().calm().source(), config=FAST, faults=Faults([slow])) as world:
         await world.until(lambda: bool(world.events("user_fills_snapshot")), 2)
         await by_hand(world, OrderSide.BUY, "600.1", "0.05")
-        await world.until(lambda: world.clock.mono_ms() >= 1000)
+        await world.at(1000)
         assert world.bot.ledger.held() == []  # not yet: what it comes on top of is not known
         await world.ready()
         await world.until(lambda: bool(world.bot.ledger.held()), 1)
         (position,) = world.bot.ledger.held()
         fill = world.fills()[0]
         assert (position.szi, position.entry_ms, position.entry_px) == (D("0.05"), fill.time_ms, D("600.1"))
-        await world.until(lambda: world.clock.mono_ms() >= 4000)
+        await world.at(4000)
         assert position.szi == D("0.05")
 
 
@@ -165,7 +165,7 @@ async def test_what_is_missing_is_said_again_while_it_lasts() -> None:
     """RDY-2, OBS-1: no quotes at all: after 5 s and then every 30 s a line names the condition and what a market lacks."""
     mute = Rule(Point.FRAME, Drop(), lambda s: s == "bbo", uses=None)
     async with open_world(bot_settings(), Script().calm().source(), config=FAST, faults=Faults([mute])) as world:
-        await world.until(lambda: world.clock.mono_ms() >= 70_000, 75)
+        await world.at(70_000)
         said = world.events("still_not_ready")
         assert [n.fields["for_s"] for n in said] == [5, 35, 65]
         assert said[0].level == "warning"
@@ -179,7 +179,7 @@ async def test_a_usual_start_says_nothing_of_what_is_missing() -> None:
     async with open_world(bot_settings(), Script().calm().pulse(60).source(), config=FAST) as world:
         await world.ready()
         await world.until(lambda: world.bot.lifecycle.state is LifecycleState.RUNNING, 1)
-        await world.until(lambda: world.clock.mono_ms() >= 10_000, 12)
+        await world.at(10_000)
         assert world.events("still_not_ready") == []
         world.faults.add(Rule(Point.CONNECT, Disconnect(), uses=None))
         cut_account(world)
@@ -209,7 +209,7 @@ async def test_a_market_that_was_left_out_is_subscribed_anew() -> None:
     async with open_world(bot_settings(), script.source(), config=FAST, faults=Faults([lost])) as world:
         await world.until(lambda: bool(world.events("market_retried")), 11)
         assert world.clock.mono_ms() >= 10_000
-        await world.until(lambda: world.clock.mono_ms() >= 30_000, 30)
+        await world.at(30_000)
         assert len(world.events("market_retried")) == 1
         world.faults.rules.clear()
         await world.until(lambda: bool(world.events("market_included")), 12)

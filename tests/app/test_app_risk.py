@@ -26,7 +26,7 @@ async def halted(world: World, within_s: float = 20) -> None:
 
 
 async def no_entry_follows(world: World, count: int, until_ms: int = 17_000) -> None:
-    await world.until(lambda: world.clock.mono_ms() >= until_ms)
+    await world.at(until_ms)
     assert len(entries(world)) == count
     assert judged(world, "Rejected(HardStop)")
 

@@ -21,10 +21,6 @@ def causes(world: World) -> list[str]:
     return [cause.code.value for cause in world.bot.safety.causes]
 
 
-async def at(world: World, ms: int) -> None:
-    await world.until(lambda: world.clock.mono_ms() >= ms, 100)
-
-
 @pytest.mark.parametrize(
     ("key", "coins", "script"),
     [
@@ -57,7 +53,7 @@ async def test_another_cooldown_ends_at_another_time(cooldown_ms: int) -> None:
     keys = {"risk.max_orders_per_min": 1, "risk.runaway_cooldown_ms": cooldown_ms, "position.time_stop_ms": 1000}
     async with open_world(bot_settings(keys), RISING.source(), config=FAST) as world:
         await world.ready()
-        await at(world, 15_000)
+        await world.at(15_000)
         stopped, live = (n.wall_ms for n in world.events("safety_mode")[1:3])
         assert 0 <= live - stopped - cooldown_ms <= 1000
         assert world.events("safety_mode")[2].fields["after"] == "ARMED_LIVE"
@@ -83,7 +79,7 @@ async def test_below_the_limits_or_with_them_off_nothing_trips() -> None:
     """RISK-4: 0 is off, and the default is far above what the pace of entries allows."""
     for keys in ({}, {"risk.max_orders_per_min": 0, "risk.max_orders_per_market_per_min": 0}):
         async with open_world(bot_settings({**BRIEF, **keys}), RISING.source(), config=FAST) as world:
-            await at(world, 20_000)
+            await world.at(20_000)
             assert world.events("runaway") == []
             assert len(entries(world)) == 6
 
@@ -100,7 +96,7 @@ async def test_cancels_above_their_limit_stop_entries_and_go_on_themselves(key: 
         assert f"{key} = 1" in str(world.events("runaway")[0].fields["why"])
         assert "cancels" in str(world.events("runaway")[0].fields["why"])
         await world.until(lambda: world.positions() == {} and world.open_orders() == (), 6)
-        await at(world, 25_000)
+        await world.at(25_000)
         assert len(world.actions("cancelByCloid") + world.actions("cancel")) > 2
 
 
@@ -114,7 +110,7 @@ async def test_a_third_trip_within_an_hour_waits_for_a_person() -> None:
         assert set(refusals(operate(world, "promote"))) >= {"GUARD_HOLD"}
         await world.until(lambda: causes(world) == ["GUARD_HOLD"], 10)
         sent = len(entries(world))
-        await at(world, world.clock.mono_ms() + 4000)
+        await world.at(world.clock.mono_ms() + 4000)
         assert len(entries(world)) == sent
         assert codes(operate(world, "promote")) == []
         await world.until(lambda: len(entries(world)) > sent, 4)

@@ -76,7 +76,7 @@ async def test_a_throttle_lets_signals_pass_by_and_ends(name: str) -> None:
     seen = []
     for keys in (case.keys, {}):
         async with open_world(bot_settings({**BRIEF, **keys}, coins=case.coins), case.script.source(), config=FAST) as world:
-            await world.until(lambda: world.clock.mono_ms() >= 16_500)
+            await world.at(16_500)
             seen.append(at_s(world))
             refused = judged(world, f"Skipped({case.refusal.value})") + judged(world, f"Rejected({case.refusal.value})")
             assert bool(refused) is bool(keys)
@@ -109,7 +109,7 @@ async def test_pending_entries_count_as_open_positions() -> None:
     async with open_world(bot_settings(keys, coins=(SNDK, MU, NVDA)), script.source(), config=FAST) as world:
         await world.until(lambda: len(verdicts(world)) == 3, 4)
         assert sorted(verdicts(world)) == ["Queued", "Queued", "Rejected(MaxOpenPositions)"]
-        await world.until(lambda: world.clock.mono_ms() >= 3500)
+        await world.at(3500)
         assert len(entries(world)) == 2
 
 

@@ -40,10 +40,6 @@ async def corrected(world: World, times: int) -> None:
     await world.until(lambda: len(world.events("position_corrected")) == times, 130)
 
 
-async def at(world: World, ms: int) -> None:
-    await world.until(lambda: world.clock.mono_ms() >= ms, 2000)
-
-
 async def test_a_guard_that_has_never_reported_holds_until_it_does() -> None:
     """RISK-3: at the start the silent ones are causes; within 3 s all have said OK, and policy promotes by itself."""
     async with open_world(bot_settings(), Script().calm().source(), config=FAST) as world:
@@ -119,9 +115,9 @@ async def test_clock_skew_is_the_distance_of_the_clocks(offset_ms: int, expected
     skewed = Rule(Point.INFO, ReplaceBody(body), lambda s: s == "exchangeStatus", uses=2)
     async with open_world(bot_settings(), Script().calm().pulse(70).source(), config=FAST, faults=Faults([skewed])) as world:
         await world.started.wait()
-        await at(world, 2000)
+        await world.at(2000)
         assert (level(world, GuardName.CLOCK_SKEW), world.bot.safety.mode) == (expected, mode)
-        await at(world, 63_000)  # the answer after a minute shows none
+        await world.at(63_000)  # the answer after a minute shows none
         assert (level(world, GuardName.CLOCK_SKEW), world.bot.safety.mode) == (GuardLevel.OK, SafetyMode.ARMED_LIVE)
 
 
@@ -132,7 +128,7 @@ async def test_rate_limit_is_the_rest_of_the_action_budget(used: int, expected: 
     said = Rule(Point.INFO, ReplaceBody(body), lambda s: s == "userRateLimit", uses=None)
     async with open_world(bot_settings(), dislocated().source(), config=FAST, faults=Faults([said])) as world:
         await world.ready()
-        await at(world, 3000)
+        await world.at(3000)
         assert level(world, GuardName.RATE_LIMIT) is expected
         report = world.bot.guards.last(GuardName.RATE_LIMIT)
         assert report is not None
@@ -160,13 +156,13 @@ async def test_kill_caps_warn_before_they_end_trading() -> None:
         bot_settings({**BRIEF, "risk.max_cumulative_loss_usd": 0.06}), script.source(), config=FAST
     ) as world:
         await world.until(lambda: len(world.events("position_closed")) == 1, 6)
-        await at(world, 5500)
+        await world.at(5500)
         assert level(world, GuardName.KILL_CAPS) is GuardLevel.OK
         await world.until(lambda: len(world.events("position_closed")) == 2, 6)
-        await at(world, 9500)
+        await world.at(9500)
         assert level(world, GuardName.KILL_CAPS) is GuardLevel.WARN
         await world.until(lambda: world.bot.safety.mode is SafetyMode.HALT, 6)
-        await at(world, 14_000)
+        await world.at(14_000)
         assert level(world, GuardName.KILL_CAPS) is GuardLevel.ERROR
 
 
@@ -182,7 +178,7 @@ async def test_a_maintenance_window_stops_entries_while_it_is_open() -> None:
         assert [c.code.value for c in world.bot.safety.causes] == ["MAINTENANCE_WINDOW"]
         assert level(world, GuardName.MAINTENANCE_CALENDAR) is GuardLevel.ERROR
         await world.until(lambda: world.positions() == {}, 4)
-        await at(world, 121_500)
+        await world.at(121_500)
         assert (world.bot.safety.mode, len(entries(world))) == (SafetyMode.ARMED_LIVE, 1)
         await world.until(lambda: len(entries(world)) == 2, 4)
         assert level(world, GuardName.MAINTENANCE_CALENDAR) is GuardLevel.OK

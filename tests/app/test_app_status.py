@@ -113,7 +113,7 @@ async def test_reading_changes_nothing() -> None:
                 status_view(world.bot, pid=1, config_hash="")
                 assert (set(world.bot.ledger.positions), world.bot.limits.day, world.bot.journal.total) == before
                 await trio.sleep(0.05)
-            await world.until(lambda: world.clock.mono_ms() >= 6000, 7)
+            await world.at(6000)
             return [at for at, _ in world.exchange.received], sorted(n.event for n in world.events())
 
     assert await run(100) == await run(0)

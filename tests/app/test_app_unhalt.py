@@ -9,7 +9,7 @@ from hip3.exchange.faults import Disconnect, Point, Rule
 from hip3.fsm.safety import SafetyMode
 from hip3.simulate.world import START_MS, open_world
 from tests.app.app_builders import FAST, SNDK, Script, bot_settings, by_hand, closes, cut_account, dislocated, entries
-from tests.app.operator_desk import BRIEF, HALT, LIVE, SAFE, at, audit, codes, flat_in_halt, is_certified, operate, refusals
+from tests.app.operator_desk import BRIEF, HALT, LIVE, SAFE, audit, codes, flat_in_halt, is_certified, operate, refusals
 from tests.app.test_app_metadata import from_now_on, sndk
 
 
@@ -32,7 +32,7 @@ async def test_an_unhalt_is_refused_while_its_cause_holds() -> None:
         answer = operate(world, "unhalt")
         assert (answer["mode"], codes(answer)) == (SAFE, ["MANUAL_UNHALT"])
         began = world.clock.mono_ms()
-        await at(world, began + 3000)
+        await world.at(began + 3000)
         assert (entries(world), world.bot.safety.mode) == ([], SafetyMode.ARMED_SAFE)
         assert operate(world, "promote")["mode"] == LIVE
         await world.until(lambda: bool(entries(world)), 10)
@@ -44,7 +44,7 @@ async def test_an_unhalt_needs_a_certificate_or_an_acceptance() -> None:
     settings = bot_settings({**BRIEF, "shutdown.flatten_deadline_s": 2, "position.time_stop_ms": 8000})
     async with open_world(settings, script.source(), config=FAST) as world:
         await world.until(lambda: bool(world.positions()) and not world.bot.posts.in_flight, 4)
-        await at(world, 3200)
+        await world.at(3200)
         operate(world, "kill")
         assert refusals(operate(world, "unhalt")) == ["FLAT_CERTIFICATE"]
         await world.until(lambda: world.bot.halt_flatten is not None, 5)
@@ -113,7 +113,7 @@ async def test_the_loss_of_a_day_holds_until_the_day_is_over() -> None:
         answer = operate(world, "unhalt")
         assert refusals(answer) == ["DAILY_LOSS"]
         assert "holds still: lost 0.0" in answer["refused"][0]["why"]
-        await at(world, 30_500)
+        await world.at(30_500)
         assert operate(world, "unhalt")["mode"] == SAFE
 
 
