@@ -5,7 +5,11 @@ from __future__ import annotations
 import enum
 import json
 import re
+import shutil
+import struct
+import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -158,6 +162,53 @@ def test_images_are_what_dot_makes_of_the_source(form: Format, tmp_path: Path, m
     (path,) = export(form, "safety", tmp_path / "out")
     source = diagram.dot(next(t for t in ALL_TABLES if t.name == "safety"), CODES)
     assert path.read_text() == f"-T{form.value}\n{source}"
+
+
+needs_dot = pytest.mark.skipif(
+    shutil.which("dot") is None,
+    reason="graphviz is not installed; what its `dot` would be given is tested with a stand-in above",
+)
+
+
+@pytest.mark.process
+@needs_dot
+@every_table
+def test_graphviz_draws_every_state_and_every_word_of_an_arrow(table: diagram.AnyTable, tmp_path: Path) -> None:
+    """FSM-1: the real `dot` takes the source; each state, and each line of each label, is a text of the SVG, and twice the
+    same declaration is twice the same drawing."""
+    (path,) = export(Format.SVG, table.name, tmp_path / "a")
+    drawing = ElementTree.fromstring(path.read_text())  # noqa: S314 - our own
+    texts = [node.text or "" for node in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    lines = [line for row in table.rows for line in diagram._label(row, CODES)]
+    assert sorted(texts) == sorted([*(state.name for state in table.states), *lines])
+    (again,) = export(Format.SVG, table.name, tmp_path / "b")
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.process
+@needs_dot
+def test_graphviz_paints_every_machine(tmp_path: Path) -> None:
+    """FSM-1: PNG of all machines, none of them empty."""
+    paths = export(Format.PNG, None, tmp_path)
+    assert [path.name for path in paths] == [f"{table.name}.png" for table in ALL_TABLES]
+    for path in paths:
+        data = path.read_bytes()
+        assert data.startswith(b"\x89PNG\r\n\x1a\n")
+        width, height = struct.unpack(">II", data[16:24])
+        assert min(width, height) > 150, path.name
+
+
+@pytest.mark.process
+@needs_dot
+def test_graphviz_draws_any_character(tmp_path: Path) -> None:
+    """FSM-1: quotes, brackets, backslashes and semicolons of a reason are legal in the source, and come out as they are."""
+    source = tmp_path / "door.dot"
+    source.write_text(diagram.dot(DOOR))
+    dot = shutil.which("dot")
+    assert dot is not None
+    svg = subprocess.run([dot, "-Tsvg", str(source)], capture_output=True, check=True, timeout=30).stdout  # noqa: S603 - from PATH
+    texts = [node.text or "" for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - our own
+    assert 'it: "fell"; shut | <for> #1' in " ".join(texts)
 
 
 @pytest.mark.process
