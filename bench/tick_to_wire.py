@@ -219,7 +219,13 @@ async def _trade(
         kept = None
         if state is not None:
             kept = await keep(
-                settings, "", user, state, SystemClock(), on_trouble=lambda _what: None, on_backup=lambda _level, _what: None
+                settings,
+                "",
+                user,
+                state,
+                SystemClock(),
+                on_trouble=lambda _what: None,
+                on_upkeep=lambda _level, _event, _what: None,
             )
             await nursery.start(kept.store.writer.run)
         ended = await run_session(

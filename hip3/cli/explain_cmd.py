@@ -25,7 +25,7 @@ from hip3.cli.words import (
 )
 from hip3.core import units
 from hip3.core.journal import Note
-from hip3.ops.journal_file import journals, state_dir
+from hip3.ops.journal_file import iso_text, journals, state_dir
 from hip3.ops.stores import OpenStore, known_sources, reading
 from hip3.ops.story import Entry, Story, UnknownSignal, find_story, last_signal, wall_ms
 from hip3.ops.story_store import find_stored, last_stored, with_journal
@@ -120,6 +120,7 @@ def story_object(story: Story) -> dict[str, object]:
         "filters": trail.get("filters", []),
         "gates": trail.get("gates", []),
         "judged_after_ms": trail.get("judged_after_ms"),
+        "trail_pruned_ms": story.pruned_ms,
         "outcome": word,
         "outcome_text": words,
         "events": list(story.events),
@@ -189,7 +190,10 @@ def story_lines(story: Story) -> list[str]:
         f"         {_run_text(story)}",
         f"outcome  {outcome(story)[1]}",
     ]
-    if story.trail is None:
+    if story.trail is None and story.pruned_ms is not None:
+        day = iso_text(story.pruned_ms)[:10]
+        lines.append(f"gates    not on record any more: the store let the trail go on {day} (store.trail_days)")
+    elif story.trail is None:
         lines.append("gates    not on record: it ends before what each of them said was written")
     else:
         after = story.trail.get("judged_after_ms")

@@ -223,7 +223,7 @@ async def _session(
         state_dir(os.environ),
         clock,
         on_trouble=trouble,
-        on_backup=lambda level, what: journal.note(clock.wall_ms(), level, "store_backup", what=what),
+        on_upkeep=lambda level, event, what: journal.note(clock.wall_ms(), level, event, what=what),
     )
     place = kept.store.place.name
     journal.note(clock.wall_ms(), "info", "store", place=place, recovered=kept.store.recovered)

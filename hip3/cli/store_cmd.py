@@ -253,8 +253,11 @@ def info(*, config: Config = None, as_json: Json = False) -> int:
     def work(at: At) -> Answer:
         place, repository = at.place, Repository(at.place)
         try:
+            size, free = repository.size()
             found: dict[str, Any] = {
                 "store": place.name,
+                "bytes": size,
+                "free_bytes": free,
                 "schema_version": program_versions().head,
                 "rows": repository.counts(),
                 "audit_rows": repository.audit_head().seq,
@@ -276,12 +279,17 @@ def _run(repository: Repository, account: str) -> dict[str, Any] | None:
 
 
 def _info_lines(found: Mapping[str, Any]) -> list[str]:
-    lines = [f"store    {found['store']}", f"contents {_contents(found)}"]
+    lines = [f"store    {found['store']}", f"size     {_size(found)}", f"contents {_contents(found)}"]
     for account, run in found["accounts"].items():
         ended = "did not end in order, or runs" if run["ended_ms"] is None else f"ended {iso_text(run['ended_ms'])}"
         lines.append(f"account  {account}: last run {run['run_id']}, begun {iso_text(run['started_ms'])}, {ended}")
     newest = found["backups"][0] if found["backups"] else "none"
     return [*lines, f"backups  {len(found['backups'])}, the newest: {newest}", *_behind(found["groups_in_spool"])]
+
+
+def _size(found: Mapping[str, Any]) -> str:
+    free = f", of which {found['free_bytes'] / 1e6:.1f} MB wait for new rows" if found["free_bytes"] else ""
+    return f"{found['bytes'] / 1e6:.1f} MB{free}"
 
 
 def _contents(found: Mapping[str, Any]) -> str:

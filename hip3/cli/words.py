@@ -152,6 +152,7 @@ SENTENCES: dict[str, str] = {
     "database_back": "the database takes records again",
     "store": "store: {place}, {recovered} commits of an earlier run written",
     "store_backup": "{what}",
+    "store_pruned": "store: {what}",
     "recovered": "going on from the last run: {positions} positions, {orders} orders in doubt",
     "not_recovered": "{subject}: what the last run left of it could not be taken over: {why}",
     "stray_order": "{coin}: order {oid} is an earlier run's; it is being cancelled",

@@ -7,7 +7,6 @@ for each run unless it was given a key, so there nothing is gone on from.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from hip3.ops.session import Keeping
 from hip3.settings.schema import Settings
 from hip3.store.database import Place, place_of_file, place_of_url
 from hip3.store.memory import remember
-from hip3.store.store import RunInfo, Store, StoreConfig, open_store
+from hip3.store.store import OnUpkeep, RunInfo, Store, StoreConfig, open_store
 from hip3.store.writer import OnTrouble, RunSync, in_thread
 
 FOLDER = "store"
@@ -47,7 +46,11 @@ def store_config(settings: Settings, state: Path) -> StoreConfig:
     keys = settings.store
     backups = backup_folder(settings, state) if keys.backup_keep else None
     return StoreConfig(
-        queue_rows=keys.queue_rows, group_commit_ms=keys.group_commit_ms, backups=backups, backup_keep=keys.backup_keep
+        queue_rows=keys.queue_rows,
+        group_commit_ms=keys.group_commit_ms,
+        backups=backups,
+        backup_keep=keys.backup_keep,
+        trail_days=keys.trail_days,
     )
 
 
@@ -85,7 +88,7 @@ async def keep(
     clock: Clock,
     *,
     on_trouble: OnTrouble,
-    on_backup: Callable[[str, str], None],
+    on_upkeep: OnUpkeep,
     run_sync: RunSync = in_thread,
 ) -> Kept:
     """Opens the store for one run of `account`. Raises StoreError, with nothing changed."""
@@ -93,7 +96,7 @@ async def keep(
     owner = account_of_store(account)
     run = RunInfo(account=owner, run_id=f"{run_id:x}", config_hash=config_hash, pid=os.getpid())
     place, config = store_place(settings, state), store_config(settings, state)
-    opening = partial(open_store, place, run, clock, config, run_sync=run_sync, on_trouble=on_trouble, on_backup=on_backup)
+    opening = partial(open_store, place, run, clock, config, run_sync=run_sync, on_trouble=on_trouble, on_upkeep=on_upkeep)
     store: Store = await trio.to_thread.run_sync(opening) if run_sync is in_thread else opening()
 
     def memory(_account: str | None) -> Remembered:

@@ -48,7 +48,7 @@ def command_stopped(loaded: LoadedSettings, state: Path, request: Request, who: 
     assert settings.user_address is not None
     account = settings.user_address.lower()
     run = RunInfo(account=account, run_id=f"{BY_HAND}{now:x}", config_hash=loaded.hash, pid=os.getpid())
-    config = evolve(store_config(settings, state), backups=None)  # a command is not the day's backup
+    config = evolve(store_config(settings, state), backups=None, trail_days=None)  # a command is not the day's upkeep
     store = open_store(store_place(settings, state), run, clock, config)
     try:
         memory = remember(store.repository, account, now)

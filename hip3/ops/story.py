@@ -43,6 +43,8 @@ class Story:
     follow_ups: tuple[Entry, ...]
     store: str | None = None
     """The store that it is from; None where it is out of a journal alone."""
+    pruned_ms: int | None = None
+    """When the store let its trail go (`store.trail_days`); None where it did not."""
 
     def first(self, event: str) -> Entry | None:
         return next((e for e in self.events if e["event"] == event), None)

@@ -18,6 +18,7 @@ from hip3.ops.journal_file import entry_of
 from hip3.ops.stores import OpenStore
 from hip3.ops.story import Entry, Story, wall_ms
 from hip3.store.repository import FOREVER_MS, AuditRow, OrderRow
+from hip3.store.retention import PRUNED_MS
 
 FOLLOWED_MS = 60_000
 """Follow-ups of a signal are looked for so long after it; the last one is due after 5 s (DET-5)."""
@@ -81,10 +82,12 @@ def with_journal(stored: Story, journal: Story | None) -> Story:
 def _story(store: OpenStore, account: str, signal: SignalRecord) -> Story:
     follow_ups = store.reader.follow_ups(account, signal.detected_ms, signal.detected_ms + FOLLOWED_MS)
     events = sorted(_events(store, account, signal), key=wall_ms)
-    trail = _entry(signal.detected_ms, "signal_trail", dict(signal.trail)) if signal.trail else None
+    pruned = signal.trail.get(PRUNED_MS)
+    trail = _entry(signal.detected_ms, "signal_trail", dict(signal.trail)) if signal.trail and pruned is None else None
     return Story(
         journal=None,
         store=store.name,
+        pruned_ms=None if pruned is None else _whole(pruned),
         head=tuple(_head(store, account, signal)),
         signal=_entry(signal.detected_ms, "signal", {"signal": signal.signal_id, **signal.inputs}),
         trail=trail,

@@ -278,6 +278,8 @@ class StoreKeys:
     queue_rows: int = _whole(8192)
     failed_after_ms: int = _whole(10_000, low=0)
     backup_keep: int = _whole(7, low=0)
+    trail_days: int = _whole(30, low=0)
+    """A month; ours: what a gate said is asked of the last days, what was traded of all of them."""
 
 
 @frozen(kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy.exc import SQLAlchemyError
+
 
 class StoreError(Exception):
     """Something about a store is not as it must be; nothing was changed."""
@@ -25,3 +27,7 @@ class StoreDamaged(StoreError):
 
 class SchemaVersionMismatch(StoreError):
     """The schema of the database is newer than the program's, unknown to it, or incomplete (STO-5)."""
+
+
+FAILURES = (SQLAlchemyError, StoreError, OSError, ValueError, TypeError, OverflowError)
+"""What a write may meet; it is told of and tried again. The last three: a value that the database cannot take."""

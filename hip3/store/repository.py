@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 from attrs import define, field, frozen
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from hip3.core.records import (
@@ -26,7 +26,7 @@ from hip3.core.records import (
 )
 from hip3.store import schema
 from hip3.store.audit import ChainHead, Verdict, head_of, verify
-from hip3.store.database import NO_SPOOL, Place, cause_of, connect, no_store, open_reader
+from hip3.store.database import NO_SPOOL, Place, cause_of, connect, is_postgres, no_store, open_reader
 from hip3.store.encoding import mapping_of
 from hip3.store.errors import StoreUnusable
 from hip3.store.lock import lock_holder, server_lock_holder
@@ -312,6 +312,17 @@ class Repository:
             return f"process {holder}"
         with self._reading() as connection:
             return server_lock_holder(connection)
+
+    def size(self) -> tuple[int, int]:
+        """Bytes that the database takes, and those among them that are free for new rows; of a server 0 free."""
+        with self._reading() as connection:
+            if is_postgres(connection):
+                return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()), 0
+            page, pages, free = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+            return page * pages, page * free
 
     def behind(self) -> int:
         """Groups in the spool that the database did not have at this read. Raises OSError."""

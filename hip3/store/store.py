@@ -15,6 +15,7 @@ from hip3.store.database import Place, cause_of, in_words, open_engine
 from hip3.store.errors import StoreUnusable
 from hip3.store.lock import StoreLock, take_lock
 from hip3.store.repository import Repository
+from hip3.store.retention import Retention
 from hip3.store.segments import FORMAT, REBUILD, Group, Header, Segment, pending, read_spool
 from hip3.store.spool import Spool, cut_torn_tail
 from hip3.store.versions import bring_up_to_date, program_versions
@@ -25,7 +26,11 @@ GROUP_COMMIT_MS = 20
 BACKUP_KEEP = 7
 
 
-def _ignore(_level: str, _sentence: str) -> None:
+OnUpkeep = Callable[[str, str, str], None]
+"""Told of what was done beside the writing: level, event, sentence."""
+
+
+def _ignore(_level: str, _event: str, _sentence: str) -> None:
     """Nobody is told."""
 
 
@@ -35,12 +40,16 @@ def _no_trouble(_trouble: str | None) -> None:
 
 @frozen(kw_only=True)
 class StoreConfig:
-    """How a store is kept. `backup_keep` daily backups in `backups`; none are made where that is None."""
+    """How a store is kept. `backup_keep` daily backups in `backups`; none are made where that is None.
+
+    Trails of signals stay for `trail_days`, for ever where it is 0; None prunes nothing at all.
+    """
 
     queue_rows: int = QUEUE_ROWS
     group_commit_ms: int = GROUP_COMMIT_MS
     backups: Path | None = None
     backup_keep: int = BACKUP_KEEP
+    trail_days: int | None = None
 
 
 @frozen(kw_only=True)
@@ -104,7 +113,7 @@ def open_store(
     *,
     run_sync: RunSync = in_thread,
     on_trouble: OnTrouble = _no_trouble,
-    on_backup: Callable[[str, str], None] = _ignore,
+    on_upkeep: OnUpkeep = _ignore,
 ) -> Store:
     """Opens, or makes, the store of `place` and applies what an earlier run left. Blocks for as long as that takes.
 
@@ -120,14 +129,19 @@ def open_store(
             spool, recovered = _open_spool(place, applier, run, clock, config.queue_rows)
         daily = None
         if config.backups is not None and place.file is not None:
-            daily = DailyBackup(place.file, config.backups, config.backup_keep, on_backup)
-        writer = Writer(spool, applier, clock, config.group_commit_ms, run_sync, on_trouble, daily)
+            daily = DailyBackup(place.file, config.backups, config.backup_keep, _of("store_backup", on_upkeep))
+        prune = None if config.trail_days is None else Retention(config.trail_days, _of("store_pruned", on_upkeep))
+        writer = Writer(spool, applier, clock, config.group_commit_ms, run_sync, on_trouble, daily, prune)
         return Store(place, Repository(place), writer, recovered, spool, lock)
     except BaseException:
         if applier is not None:
             applier.close()
         lock.release()
         raise
+
+
+def _of(event: str, on_upkeep: OnUpkeep) -> Callable[[str, str], None]:
+    return lambda level, sentence: on_upkeep(level, event, sentence)
 
 
 def restore_store(place: Place, backup: Path, clock: Clock) -> tuple[Path | None, Contents]:

@@ -14,21 +14,19 @@ from typing import Any, Protocol
 
 import trio
 from attrs import define, field
-from sqlalchemy.exc import SQLAlchemyError
 
 from hip3.core.clock import Clock
 from hip3.store.apply import Applier
 from hip3.store.backup import DailyBackup
 from hip3.store.database import cause_of
-from hip3.store.errors import StoreError
+from hip3.store.errors import FAILURES
+from hip3.store.retention import Retention
 from hip3.store.spool import Spool
 
 MOST_ROWS = 2048
 """Records of one transaction, about: a backlog is worked off in steps that can be told of."""
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
-FAILURES = (SQLAlchemyError, StoreError, OSError, ValueError, TypeError, OverflowError)
-"""The last three: a value that the database cannot take. Tried again as well, so that it is told of and nothing is lost."""
 
 OnTrouble = Callable[[str | None], None]
 
@@ -61,6 +59,7 @@ class Writer:
     on_trouble: OnTrouble
     """Called with a sentence when the database begins to fail, and with None when it takes records again."""
     backup: DailyBackup | None = None
+    retention: Retention | None = None
     transactions: int = 0
     trouble: str | None = None
     """What the database says now; None while it works."""
@@ -70,6 +69,8 @@ class Writer:
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _running: bool = field(default=False, init=False)
     _finished: trio.Event = field(factory=trio.Event, init=False)
+    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+    """The connection is used by one at a time: the writer, or what prunes between two of its transactions."""
 
     def __attrs_post_init__(self) -> None:
         self.spool.on_commit = self._ring
@@ -86,9 +87,14 @@ class Writer:
                 async with trio.open_nursery() as nursery:
                     if self.backup is not None:
                         nursery.start_soon(self.backup.run, self.run_sync, self.clock)
+                    if self.retention is not None:
+                        nursery.start_soon(
+                            self.retention.run, self.applier, self.spool.header, self.clock, self._in_database
+                        )
                     task_status.started()
                     await self._drain()
-                    nursery.cancel_scope.cancel()
+                    async with self._turn:  # a transaction of a few rows is not cut in half
+                        nursery.cancel_scope.cancel()
         finally:
             self._running = False
             self._finished.set()
@@ -127,18 +133,20 @@ class Writer:
             self._say(None)
             return
 
-    async def _in_database(self, function: Callable[[], Any]) -> None:
-        done = False
-        try:
-            await self.run_sync(function)
-            done = True
-        except FAILURES:
-            done = True
-            raise
-        finally:
-            if not done:  # cancelled: the thread may still be at work on the connection
-                self._given_up = True
-                self.applier.forget()
+    async def _in_database(self, function: Callable[[], Any]) -> Any:
+        async with self._turn:
+            done = False
+            try:
+                found = await self.run_sync(function)
+                done = True
+            except FAILURES:
+                done = True
+                raise
+            finally:
+                if not done:  # cancelled: the thread may still be at work on the connection
+                    self._given_up = True
+                    self.applier.forget()
+            return found
 
     def _failure(self, error: BaseException) -> str:
         waiting = f"{self.spool.rows} of at most {self.spool.max_rows} records wait in {self.spool.folder}"

@@ -74,7 +74,7 @@ async def watched(
             folder,
             world.clock,
             on_trouble=trouble,
-            on_backup=lambda _level, _what: None,
+            on_upkeep=lambda _level, _event, _what: None,
             run_sync=inline,
         )
         world.keeping = kept.keeping

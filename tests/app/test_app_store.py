@@ -59,7 +59,7 @@ class Disk:
             self.folder,
             self.clock,
             on_trouble=trouble,
-            on_backup=lambda _level, _what: None,
+            on_upkeep=lambda _level, _event, _what: None,
             run_sync=inline,
         )
         await self.nursery.start(kept.store.writer.run)

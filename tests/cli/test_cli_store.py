@@ -69,8 +69,12 @@ def test_info_shows_what_is_there(written: Path, capsys: pytest.CaptureFixture[s
     found = machine(capsys, "store", "info")
     assert (found["store"], found["rows"]["order_intents"], found["audit_rows"]) == (str(written), 2, 2)
     assert found["accounts"][ACCOUNT]["run_id"] == "run-1"
+    assert found["bytes"] > 100_000
+    assert found["bytes"] % 4096 == found["free_bytes"] == 0
     assert call("store", "info") == 0
-    assert "audit_log 2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "audit_log 2" in said
+    assert f"size     {found['bytes'] / 1e6:.1f} MB\n" in said
 
 
 def test_what_only_the_spool_holds_is_said(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
