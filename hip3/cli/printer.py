@@ -165,6 +165,11 @@ class JournalReader:
         """From now on a line of each note goes to `out`; for a display that fails."""
         self._plain = PlainOutput(out)
 
+    def say_no_more(self) -> None:
+        """Says what has come, and from then on nothing in lines: a display begins."""
+        self.poll()
+        self._plain = None
+
     async def run(self) -> None:
         """Polls until cancelled. What came since the last poll is for `close`."""
         while True:

@@ -7,7 +7,7 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Protocol
@@ -52,6 +52,7 @@ from hip3.ops.status_view import status_view
 from hip3.ops.stop import Stop, stop_signals
 from hip3.ops.verify_trail import Trail
 from hip3.settings import ConfigError, LoadedSettings, describe, load
+from hip3.settings.describe import StartLine
 from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreInUse
 from hip3.store.store import Store
 from hip3.venue.hyperliquid.signing import TradingKey
@@ -202,11 +203,11 @@ async def _session(
     reached = await reach_venue(process, loaded, key, on_end=lambda: stop.request_once("the recording has ended"))
     reach = reached.reach
     out = sys.stderr if options.as_json or rider is not None else sys.stdout
+    console = Console()
+    in_lines = options.plain or options.as_json or not can_show(console)
     user, signer = (reach.account.user, reach.account.signer.address) if reach.account else (None, None)
-    for line in describe(loaded, endpoints=reached.endpoints, signer=signer, account=user):
-        journal.note(clock.wall_ms(), "info", line.event, **dict(line.fields))
-        print(line, file=out)
-    reader = JournalReader(journal, clock, log=_journal_file(options.log, journal, clock, out), plain=None)
+    lines = describe(loaded, endpoints=reached.endpoints, signer=signer, account=user)
+    reader = _first_words(lines, options.log, journal, clock, direct(out))
     display: LiveStatus | None = None
     heart: Heart | None = None
     process.start_soon(stop_after, options.duration_s, stop)
@@ -225,9 +226,8 @@ async def _session(
         on_trouble=trouble,
         on_upkeep=lambda level, event, what: journal.note(clock.wall_ms(), level, event, what=what),
     )
-    place = kept.store.place.name
-    journal.note(clock.wall_ms(), "info", "store", place=place, recovered=kept.store.recovered)
-    print(f"store: {place}", file=out)
+    journal.note(clock.wall_ms(), "info", "store", place=kept.store.place.name, recovered=kept.store.recovered)
+    reader.poll()
     await process.start(kept.store.writer.run)
 
     def show(app: App) -> None:
@@ -244,10 +244,10 @@ async def _session(
         _take_commands(process, app.bot)
         if rider is not None:
             rider.begin(process, app, stop, reached.faults)
-        if options.plain or options.as_json or not can_show(console := Console()):
-            reader.say_plain(direct(out))
+        if in_lines:
             process.start_soon(reader.run)
             return
+        reader.say_no_more()
         display = LiveStatus(app.bot, app, reader, console)
         process.start_soon(display.run)
 
@@ -274,7 +274,18 @@ async def _session(
     return _report(ended, loaded, options, reached.notes) if rider is None else rider.report(ended, loaded)
 
 
-def _journal_file(given: Path | None, journal: Journal, clock: Clock, out: IO[str]) -> LogFile | None:
+def _first_words(
+    lines: Sequence[StartLine], log: Path | None, journal: Journal, clock: Clock, out: IO[str]
+) -> JournalReader:
+    """What the run is, said before anything can refuse the start, by the reader that says all the rest."""
+    for line in lines:
+        journal.note(clock.wall_ms(), "info", line.event, **dict(line.fields))
+    reader = JournalReader(journal, clock, log=_journal_file(log, journal, clock), plain=out)
+    reader.poll()
+    return reader
+
+
+def _journal_file(given: Path | None, journal: Journal, clock: Clock) -> LogFile | None:
     """The run's journal: the file named by --log, else a new one in the state folder. Raises LogUnwritable for a named one.
 
     A state folder that cannot be written costs the evidence, not the run; the start says so.
@@ -285,10 +296,8 @@ def _journal_file(given: Path | None, journal: Journal, clock: Clock, out: IO[st
         if given is not None:
             raise
         journal.note(clock.wall_ms(), "warning", "journal_not_kept", why=str(e))
-        print(f"journal: WARNING not kept, hip3 explain will know nothing of this run: {e}", file=out)
         return None
     journal.note(clock.wall_ms(), "info", "journal", file=str(file.path))
-    print(f"journal: {file.path}", file=out)
     return file
 
 

@@ -231,7 +231,7 @@ SENTENCES: dict[str, str] = {
     "display_failed": "the live display failed; trading goes on: {error}",
     "run_started": "run {run} of hip3 {version}, process {process}",
     "journal": "journal of this run: {file}",
-    "journal_not_kept": "no journal is kept: {why}",
+    "journal_not_kept": "no journal is kept, hip3 explain will know nothing of this run: {why}",
     "journal_turned": "the journal went on in a new part",
     "dead_man": "dead-man switch of the venue (scheduleCancel): {state} {why}",
     "dead_man_unanswered": "dead-man switch of the venue: {why}; it is tried again",

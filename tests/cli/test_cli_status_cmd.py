@@ -102,7 +102,9 @@ def test_a_running_bot_is_asked_and_its_signal_explained(state: Path, capsys: py
     assert process.returncode == 0, printed
     assert not socket_path(state).exists()
     (journal,) = (state / "journal").iterdir()
-    assert f"journal: {journal}" in printed
+    assert f"journal of this run: {journal}" in printed
+    for said_once in ("config_loaded: ", "signer_address: ", "journal of this run: ", "store: "):
+        assert printed.count(said_once) == 1, said_once
     assert hip3("explain", "--last") == 0
     explained = capsys.readouterr().out
     assert "gates, asked" in explained
@@ -168,7 +170,7 @@ def test_a_run_goes_on_without_socket_and_journal(state: Path) -> None:
             process.kill()
             process.wait(10)
     assert process.returncode == 0, printed
-    assert "journal: WARNING not kept, hip3 explain will know nothing of this run" in printed
+    assert "no journal is kept, hip3 explain will know nothing of this run" in printed
     assert "hip3 status cannot ask this bot" in printed
     assert "served by another bot, process 4711" in printed
     assert (state / "journal").read_text() == "a file in its place"
