@@ -103,15 +103,14 @@ def _quality(signal: Signal, c: QualityConfig) -> Iterable[FilterStep]:
 
 
 def _filters(signal: Signal, config: DetectorConfig) -> Iterable[FilterStep]:
-    """The filters of DET-4. Of those that are off, the two that need no number say what they would do (LESSONS 28)."""
+    """The filters of DET-4. Of those that are off, the two that need no number say what they would do, the others what they
+    would have compared: a narrower condition is chosen from measured numbers (LESSONS 28)."""
     seen = signal.dislocation
     if seen is None:
         return
     for rule in rules(config.filters, dedup=config.dedup, direction=config.direction):
         judges = rule.on or rule.name in (Filter.DIRECTION, Filter.DEDUP)
-        yield FilterStep(
-            rule.name.value, rule.on, rule.rejects(seen) if judges else None, rule.inputs(seen) if judges else {}
-        )
+        yield FilterStep(rule.name.value, rule.on, rule.rejects(seen) if judges else None, rule.inputs(seen))
 
 
 def _age(name: str, age_ms: int, most_ms: int) -> FilterStep:

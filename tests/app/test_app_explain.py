@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hip3.cli.explain_cmd import outcome, story_lines, story_object
+from hip3.core.gates import GATES
 from hip3.core.ids import OrderSide
 from hip3.exchange.faults import Drop, Faults, Point, Rule
 from hip3.ops.journal_file import LogFile
@@ -203,6 +204,36 @@ async def test_a_filter_that_is_off_says_what_it_would_have_blocked(tmp_path: Pa
             ("off", False),
             *[("off", True)] * (len(said) - 1),
         ]
+
+
+async def test_a_direction_filter_that_is_off_says_what_it_would_have_blocked(tmp_path: Path) -> None:
+    """OPS-7, DET-4, LESSONS 28: it is switched off, the quote that moved away by itself is bought, and the story of that
+    trade says that the filter would have refused it, and from what numbers."""
+    script = Script().calm().oracle(1500, "599.5").quote(2500, "597", "598")
+    async with open_world(bot_settings({**SMALL, "detector.direction": False}), script.source(), config=FAST) as world:
+        await world.until(lambda: bool(entries(world)), 5)
+        story = told(world, tmp_path, judged(world, "Queued")[0].fields["signal"])
+    trail: Any = story_object(story)["filters"]
+    (said,) = [step for step in trail if step["name"] == "direction"]
+    assert (said["verdict"], said["would_reject"]) == ("off", True)
+    assert said["inputs"]
+
+
+async def test_what_is_off_says_what_it_would_have_compared_and_no_gate_is_off(tmp_path: Path) -> None:
+    """OPS-7, LESSONS 28: of each filter without a number the story has the measured one, so that a narrower condition can be
+    chosen from trades; every gate was asked, for none of them has a switch."""
+    async with open_world(bot_settings(SMALL), dislocated().source(), config=FAST) as world:
+        await world.until(lambda: bool(entries(world)), 5)
+        story = told(world, tmp_path, judged(world, "Queued")[0].fields["signal"])
+    steps: Any = {step["name"]: step for step in story_object(story)["filters"]}
+    off = {name: steps[name]["inputs"] for name in ("oracle_move", "oracle_run", "spread", "confidence", "quote_lag")}
+    assert {steps[name]["verdict"] for name in off} == {"off"}
+    assert float(off["oracle_move"]["was_px"]) == 600
+    assert off["oracle_run"]["run"] == 1
+    assert float(off["spread"]["spread_bps"]) == pytest.approx(3.33, abs=0.01)
+    assert 0 < float(off["confidence"]["confidence"]) <= 1
+    assert set(gates(story)) == {name for name, _ in GATES} | {"queue"}
+    assert {step["verdict"] for step in gates(story).values()} == {"pass"}
 
 
 async def test_a_signal_in_observation_has_filters_and_no_gates(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_a_filter_that_is_off_says_what_it_would_do_where_it_can() -> None:
     off = {s.name: s.as_dict() for s in filter_trail(repeated, attrs.evolve(CONFIG, dedup=False))}
     assert on["dedup"]["verdict"] == "reject"
     assert (off["dedup"]["verdict"], off["dedup"]["would_reject"]) == ("off", True)
-    assert on["spread"] == {"name": "spread", "verdict": "off", "inputs": {}}
+    assert on["spread"] == {"name": "spread", "verdict": "off", "inputs": {"spread_bps": SPREAD, "max_bps": D(0)}}
     unlimited = {s.name: s.as_dict() for s in filter_trail(SIGNAL, attrs.evolve(CONFIG, max_bbo_age_ms=0))}
     assert unlimited["stale_bbo"] == {"name": "stale_bbo", "verdict": "off", "inputs": {"age_ms": 40, "max_age_ms": 0}}
 
