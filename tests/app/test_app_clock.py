@@ -81,7 +81,8 @@ async def test_a_time_stop_comes_at_its_time_whatever_the_clock_says(autojump_cl
 
 @either_way
 async def test_a_flatten_ends_although_the_clock_is_set_in_the_middle(autojump_clock: object, by_ms: int) -> None:
-    """END-1, STOP-2: set while the way out cannot close for want of bids: it goes on, ends flat, and the exit code is 0."""
+    """END-1, STOP-2, LESSONS 12: set while the way out cannot close for want of bids: it goes on
+    until it is flat, and the exit code is 0."""
     async with world_of(settings_of(SNDK, shutdown={"flatten_deadline_s": 60}), trading(SNDK)) as world:
         await holding(world, SNDK)
         world.faults.world.one_sided[SNDK] = OrderSide.BUY

@@ -80,7 +80,8 @@ async def test_a_partial_close_goes_on_with_a_fresh_price_and_wider_slippage() -
 
 
 async def test_a_refused_close_is_tried_again_one_at_a_time() -> None:
-    """EXIT-3, POST-3: without bids each attempt is refused and followed by the next, never two at once, widening to the cap.
+    """EXIT-3, POST-3, LESSONS 8: without bids each attempt is refused and followed by the next, never two at once,
+    widening to the cap.
 
     The first three go at once, then the pauses grow: a book without bids must not use up the account's actions (GATE-5).
     """

@@ -225,7 +225,8 @@ async def test_what_is_off_says_what_it_would_have_compared_and_no_gate_is_off(t
     async with open_world(bot_settings(SMALL), dislocated().source(), config=FAST) as world:
         await world.until(lambda: bool(entries(world)), 5)
         story = told(world, tmp_path, judged(world, "Queued")[0].fields["signal"])
-    steps: Any = {step["name"]: step for step in story_object(story)["filters"]}
+    trail: Any = story_object(story)["filters"]
+    steps = {step["name"]: step for step in trail}
     off = {name: steps[name]["inputs"] for name in ("oracle_move", "oracle_run", "spread", "confidence", "quote_lag")}
     assert {steps[name]["verdict"] for name in off} == {"off"}
     assert float(off["oracle_move"]["was_px"]) == 600

@@ -195,7 +195,8 @@ async def test_losses_of_a_day_add_up() -> None:
     ],
 )
 async def test_a_disconnect_halts_by_policy(policy: str, held: bool, halts: bool) -> None:
-    """STOP-3: exposed: HALT with a position, ARMED_SAFE while flat; always and never as they say; SAFE ends with READY."""
+    """STOP-3, LESSONS 10: exposed: HALT with a position, ARMED_SAFE while flat; always and never as they say; SAFE ends with
+    READY."""
     script = (dislocated(2) if held else Script().calm()).rising(7, 9, start_px=640)
     settings = bot_settings({**BRIEF, "safety.halt_on_disconnect": policy})
     async with open_world(settings, script.source(), config=FAST) as world:

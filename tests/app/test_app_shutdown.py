@@ -56,11 +56,17 @@ async def test_a_flat_bot_stops_without_sending_anything(autojump_clock: object)
 
 
 async def test_the_position_is_closed_before_the_exit(autojump_clock: object) -> None:
-    """END-1: a stop while holding closes the position reduce-only, in less than two seconds of the venue's time."""
+    """END-1, LESSONS 12: a stop while holding closes the position reduce-only, in less than two seconds of the venue's time;
+    until the venue shows none the process does not end."""
     async with world_of(settings_of(SNDK), trading(SNDK)) as world:
         await holding(world, SNDK)
         began = trio.current_time()
-        outcome = await world.end()
+        world.stop.request("Ctrl+C")
+        await world.until(lambda: not world.positions())
+        assert not world.ended.is_set()
+        await world.ended.wait()
+        assert world.result is not None
+        outcome = world.result.outcome
         assert (outcome.exit_code, outcome.flat) == (0, True)
         assert is_empty(world)
         assert [(o["b"], o["t"]) for o in world.closes] == [(False, {"limit": {"tif": "Ioc"}})]

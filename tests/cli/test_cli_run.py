@@ -84,7 +84,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_while_holding_ends_flat(tmp_path: Path, number: signal.Signals) -> None:
-    """PRD-2, END-1, END-3: SIGINT and SIGTERM alike close what is held, certify it, and exit 0."""
+    """PRD-2, END-1, END-3, LESSONS 9: SIGINT and SIGTERM alike close what is held, certify it, and exit 0."""
     with bot(tmp_path) as process:
         lines_until(process.stderr, "filled at")
         process.send_signal(number)

@@ -38,6 +38,18 @@ async def test_cancels_come_before_closes(autojump_clock: object) -> None:
         assert [len(a["cancels"]) for a in d.world.actions("cancel")] == [50, 10]
 
 
+async def test_no_number_of_orders_is_too_large_for_a_cancel(autojump_clock: object) -> None:
+    """LESSONS 6, BAT-1: more orders than one action may hold are cancelled in several, and none of them is left."""
+    async with desk() as d:
+        await d.hand.take(SNDK, OrderSide.BUY, "0.2")
+        for coin in (NVDA, TSLA, MU, AMD):
+            await d.hand.rest_bids(coin, 40)
+        certificate = await d.flatten()
+        assert (certificate.flat, len(certificate.cancelled)) == (True, 160)
+        assert [len(a["cancels"]) for a in d.world.actions("cancel")] == [50, 50, 50, 10]
+        assert (d.world.positions(), d.world.open_orders()) == ({}, ())
+
+
 async def test_orders_that_cannot_be_cancelled_do_not_keep_positions_open(autojump_clock: object) -> None:
     """LESSONS 6, STOP-2: every cancel is lost; the position is closed all the same, and the order stays on the list."""
     async with desk() as d:

@@ -49,7 +49,7 @@ def refusal(text: str) -> ConfigError:
     ],
 )
 def test_settings_unknown_or_misplaced_key_is_refused_with_remedy(text: str, line: str) -> None:
-    """CFG-2: unknown, misplaced and empty keys refuse, naming path and value, and say where the key belongs."""
+    """CFG-2, LESSONS 4: unknown, misplaced and empty keys refuse, naming path and value, and say where the key belongs."""
     assert line in str(refusal(text))
 
 
@@ -91,7 +91,7 @@ def test_settings_no_contradiction_is_derived_from_a_wrong_key() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# network = 'paper'\n", "\ufeff"])
 def test_settings_empty_file_is_refused(text: str) -> None:
-    """CFG-2: an empty file does not silently run the defaults."""
+    """CFG-2, LESSONS 4: an empty file does not silently run the defaults."""
     assert "nothing set" in str(refusal(text))
 
 
@@ -233,7 +233,7 @@ def test_settings_allowed_market_matches_with_and_without_dex() -> None:
     ],
 )
 def test_settings_smallest_cap_wins_everywhere(keys: str, expected: tuple[int, int, int]) -> None:
-    """CFG-5: order, market and total caps are the smallest set; a looser default never overrides a tighter setting."""
+    """CFG-5, LESSONS 4: order, market and total caps are the smallest set; no looser default overrides a tighter key."""
     caps = effective_caps(from_text(PAPER + keys))
     assert [caps.order_usd, caps.per_market_usd, caps.total_usd] == [Decimal(usd) for usd in expected]
 
