@@ -54,6 +54,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(_C.CLOCK_SKEW, _SAFE, _AUTO, "the clock is 5 s or more from the venue's", "by itself, with a reading that agrees"),
     Kind(
+        _C.CLOCK_SKEW,
+        _SAFE,
+        _OPERATOR,
+        "a start 5 s or more before the last row of the store: the clock was set back, or was ahead when that was written",
+        "promotion by hand, after a look at the clock",
+    ),
+    Kind(
         _C.SNAPSHOT_STALE,
         _SAFE,
         _AUTO,

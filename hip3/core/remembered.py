@@ -17,7 +17,7 @@ from hip3.core.exits import ExitReason
 from hip3.core.ids import ClientOrderId, MarketSpec, OrderSide, TimeInForce
 from hip3.core.ledger import Ledger
 from hip3.core.orders import OrderIntent
-from hip3.core.records import FillRecord, IntentRecord, Record, ResultRecord, StateRecord, TradeRecord
+from hip3.core.records import FillRecord, IntentRecord, Record, ResultRecord, StateRecord, TradeRecord, Transition
 from hip3.core.risk import DAY_MS, DailyLimits
 from hip3.core.scribe import CURSOR_TIME_KEY, INGEST_KEY, NONCE_KEY, POSITION_KEY
 from hip3.core.trades import NO_REASON
@@ -47,6 +47,8 @@ class Remembered:
     seen_fills: tuple[tuple[str, int, int], ...] = ()
     entries_today: int = 0
     pnl_today_usd: Decimal = units.ZERO
+    last_row_ms: int | None = None
+    """Time of the last row of the audit log; None where there is none."""
 
     @property
     def is_empty(self) -> bool:
@@ -79,6 +81,13 @@ class Remembered:
         """The last run ended by itself, and the venue showed nothing."""
         return self.values.get(ENDED_KEY, "").startswith("flat|")
 
+    @property
+    def written_ms(self) -> int | None:
+        """The latest time of our clock that an earlier run is known to have written; None where none is."""
+        stamps = [self.values.get(key, "").split("|")[1:2] for key in (RUN_KEY, ENDED_KEY)]
+        known = [int(text) for stamp in stamps for text in stamp if text.isdecimal()]
+        return max([*known, *(at for at in (self.ingest_ms, self.last_row_ms) if at is not None)], default=None)
+
     def _int(self, key: str) -> int | None:
         text = self.values.get(key, "")
         return int(text) if text.isdecimal() else None
@@ -94,6 +103,7 @@ def remembered_from(records: Iterable[Record], now_ms: int) -> Remembered:
     results: dict[str, ResultRecord] = {}
     fills: list[FillRecord] = []
     pnl, entries, day = units.ZERO, set[str](), now_ms // DAY_MS
+    last_row_ms: int | None = None
     for record in records:
         if isinstance(record, StateRecord):
             values.pop(record.key, None)
@@ -107,6 +117,8 @@ def remembered_from(records: Iterable[Record], now_ms: int) -> Remembered:
             results[record.cloid] = record
         elif isinstance(record, FillRecord):
             fills.append(record)
+        elif isinstance(record, Transition):
+            last_row_ms = record.at_ms
         elif isinstance(record, TradeRecord) and record.exit_ms // DAY_MS == day:
             pnl += record.realized_usd - record.fees_usd
     open_orders = tuple(
@@ -117,7 +129,7 @@ def remembered_from(records: Iterable[Record], now_ms: int) -> Remembered:
     since = int(values.get(CURSOR_TIME_KEY, "0")) - OVERLAP_MS
     since = min([since, *(o.intent.created_ms - OVERLAP_MS for o in open_orders)])
     seen = tuple((f.coin, f.time_ms, f.tid) for f in fills if f.time_ms >= since)
-    return Remembered(values, open_orders, seen, len(entries), pnl)
+    return Remembered(values, open_orders, seen, len(entries), pnl, last_row_ms)
 
 
 # ---- going on

@@ -10,6 +10,9 @@ from hip3.core.remembered import ENDED_KEY, OVERLAP_MS, RUN_KEY, Remembered, res
 from hip3.core.scribe import RISK_KEY
 from hip3.ops import latch, run_facts
 
+CLOCK_BACK_MS = 5_000
+"""As for the distance from the venue's clock (NON-2); rows with the venue's own time are some 0.2 s off at most."""
+
 
 def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: str) -> None:
     """Puts back what `memory` holds and marks the start of this run, in one commit."""
@@ -47,6 +50,10 @@ def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: s
     if gap is not None:
         bot.scribe.put(IncidentRecord(f"gap:{memory.ingest_ms}", gap.code.value, now, gap.message))
         bot.safety.keep(gap)
+    back = clock_cause(memory, now)
+    if back is not None:
+        bot.scribe.put(IncidentRecord(f"clock:{memory.written_ms}", back.code.value, now, back.message))
+        bot.safety.keep(back)
     if config_hash and memory.config_hash and memory.config_hash != config_hash:
         message = f"the configuration is {config_hash[:12]}, the last run had {memory.config_hash[:12]}"
         bot.safety.add(ReasonCode.CONFIG_HASH_CHANGED, Severity.SAFE, "config", message, Clears.OPERATOR)
@@ -74,3 +81,19 @@ def gap_cause(memory: Remembered, window_ms: int, now_ms: int) -> Cause | None:
     message = f"the account was not followed for {gap} ms, more than reconcile.backfill_window_ms = {window_ms}"
     code, clears = ReasonCode.BACKFILL_WINDOW_EXCEEDED, Clears.OPERATOR
     return Cause(code, Severity.HALT, "recovery", now_ms, message, clears)
+
+
+def clock_cause(memory: Remembered, now_ms: int) -> Cause | None:
+    """SAFE where the clock stands CLOCK_BACK_MS or more before what an earlier run wrote last.
+
+    Either it was set back or it was ahead then; the store cannot tell. A gap may hide behind it, and a day's entries and
+    losses may be another day's (REC-3, GATE-6). The venue's time shows the first (NON-2), and nothing shows the second.
+    """
+    written = memory.written_ms
+    if memory.is_empty or written is None or written - now_ms < CLOCK_BACK_MS:
+        return None
+    message = (
+        f"the clock stands {written - now_ms} ms before the last row of the store: it was set back, or was ahead when that "
+        "was written; gaps and the limits of a day are counted by it. Compare it with NTP"
+    )
+    return Cause(ReasonCode.CLOCK_SKEW, Severity.SAFE, "store", now_ms, message, Clears.OPERATOR)

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from hip3.core.ids import OrderSide
-from hip3.core.records import TradeRecord
+from hip3.core.records import IncidentRecord, TradeRecord
 from hip3.exchange.faults import HttpAnswer, Point, ReplaceBody, Rule
 from hip3.fsm.safety import SafetyMode
 from hip3.ops.heartbeat import Heart, read_beat
@@ -163,3 +163,42 @@ async def test_the_time_that_a_machine_slept_counts(autojump_clock: object) -> N
         await world.until(lambda: not world.positions(), 3)
         assert not skewed(world)
         assert [n.fields["reason"] for n in world.events("time_stop_triggered")] == ["time_stop"]
+
+
+@pytest.mark.parametrize("when", ["ahead before", "back now"])
+async def test_a_start_before_the_last_row_waits_for_a_person(autojump_clock: object, when: str) -> None:
+    """NON-2, REC-3, LESSONS 36: a run begins an hour before what the last one wrote: CLOCK_SKEW by the store, with an
+    incident; what is held is closed at its time, no entry leaves, and only a promotion ends it, for good."""
+    source = script(calm(*PRICES, until_s=400), *(jump(SNDK, 2500 + 20_000 * n, bps=40 * (n + 1)) for n in range(8)))
+    async with world_of(settings_of(SNDK, position=STOPS), source) as world:
+        if when == "ahead before":
+            world.machine.wrong_ms = HOUR_MS
+            await world.started.wait()
+            await trio.sleep(5)
+        else:
+            await holding(world, SNDK)
+        await world.kill()
+        world.machine.wrong_ms -= HOUR_MS
+        world.restart()
+        await world.started.wait()
+        (cause,) = [c for c in world.bot.safety.causes if (c.code.value, c.source) == ("CLOCK_SKEW", "store")]
+        assert "ms before the last row of the store" in cause.message
+        assert 3_590_000 < int(cause.message.split()[3]) < 3_610_000
+        incidents = [r for r in world.recorder.records if isinstance(r, IncidentRecord) and r.code == "CLOCK_SKEW"]
+        assert len(incidents) == 1
+        if when == "back now":
+            await world.until(lambda: not world.positions(), 12)
+            assert 8000 < world.fills()[-1].time_ms - world.fills()[0].time_ms < 9000
+            world.machine.wrong_ms = 0
+            await world.until(lambda: not any(c.source == "nonce" for c in world.bot.safety.causes), 5)
+        before = len(world.entries)
+        await world.until(lambda: bool(world.events("signal_judged")), 60)
+        assert "CLOCK_SKEW" in str(world.events("signal_judged")[-1].fields["detail"])
+        assert len(world.entries) == before
+        assert operate(world, "promote")["mode"] == SafetyMode.ARMED_LIVE.name
+        await world.until(lambda: len(world.entries) > before, 90)
+        assert (await world.end()).exit_code == 0
+        assert_nonces_are_good(world)
+        world.restart()
+        await world.ready()
+        assert not skewed(world)

@@ -120,6 +120,37 @@ async def test_the_next_run_reads_what_a_killed_one_wrote(tmp_path: Path) -> Non
         assert again.store.repository.verify_audit().is_whole
 
 
+async def test_a_start_with_the_clock_before_the_last_row_closes_and_enters_nothing(tmp_path: Path) -> None:
+    """NON-2, STO-4: killed while holding, started again with a clock an hour back: the store is opened, its tail written in
+    its order, the start names CLOCK_SKEW; the position is closed, no entry is made, and the chain is whole."""
+    async with disk(tmp_path) as state:
+        kept = await state.open()
+        source = dislocated().pulse(60).rising(8, 40).source()
+        async with open_world(state.settings, source, config=FAST, keeping=kept.keeping) as world:
+            await world.until(lambda: bool(world.events("fill")))
+            await world.kill()
+            kept.store.close()
+            made = len(entries(world))
+            world.machine.wrong_ms = -3_600_000
+            state.clock = TrioClock.starting_at(world.machine.wall_ms())
+            again = await state.open()
+            assert again.store.recovered > 0
+            world.keeping = again.keeping
+            world.restart()
+            await world.started.wait()
+            (cause,) = [c for c in world.bot.safety.causes if c.source == "store"]
+            assert (cause.code.value, cause.severity, cause.clears) == ("CLOCK_SKEW", Severity.SAFE, Clears.OPERATOR)
+            await world.until(lambda: not world.positions(), 20)
+            await world.until(lambda: bool(judged(world, "Rejected(HardStop)")), 60)
+            assert len(entries(world)) == made
+            assert (await world.end()).exit_code == 0
+            assert await again.store.drain_and_close(5)
+        found = [code for (code,) in state.ask("select code from incidents")]
+        assert found == ["CLOCK_SKEW"]
+        verdict = again.store.repository.verify_audit()
+        assert (verdict.is_whole, verdict.times_back > 0) == (True, True)
+
+
 async def test_a_second_process_on_the_same_store_is_refused(tmp_path: Path) -> None:
     """STO-1, LESSONS 35: one writer a store; the other is told which process holds it, and nothing is changed."""
     async with disk(tmp_path) as state:

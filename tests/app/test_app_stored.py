@@ -250,6 +250,8 @@ async def test_a_killed_run_is_shown_with_what_it_held(tmp_path: Path) -> None:
             assert (view["next_start"]["mode"], view["day"]["entries"], view["day"]["fills"]) == ("ARMED_SAFE", 1, 1)
             assert view["next_start"]["policy_promotes"]
             assert any("did NOT end in order" in line for line in stored_lines(view))
+            early = stored(tmp_path, now - HOUR_MS)["next_start"]
+            assert ([c["code"] for c in early["causes"]][-1:], early["policy_promotes"]) == (["CLOCK_SKEW"], False)
             late = stored(tmp_path, now + HOUR_MS)
             assert late["positions"][0]["booked_age_ms"] == held["booked_age_ms"] + HOUR_MS
             assert late["next_start"]["mode"] == "HALT"

@@ -20,7 +20,7 @@ HOUR_MS = 3_600_000
 def told(memory: Remembered) -> tuple[object, ...]:
     """Without the order of orders and fills, which nobody looks at."""
     orders = sorted(memory.orders, key=lambda order: order.intent.cloid)
-    return (memory.values, orders, sorted(memory.seen_fills), memory.entries_today, memory.pnl_today_usd)
+    return (memory.values, orders, sorted(memory.seen_fills), memory.entries_today, memory.pnl_today_usd, memory.last_row_ms)
 
 
 def history() -> list[Record]:
