@@ -37,6 +37,7 @@ from hip3.core.tally import Tally
 from hip3.core.throttles import Throttles
 from hip3.fsm.lifecycle import LIFECYCLE_TABLE
 from hip3.fsm.machines import Driver
+from hip3.io.clock import VenueClock
 from hip3.io.link import Link, LinkLost, NotSent, SharedLimits
 from hip3.ops import modes
 from hip3.ops.boot import FROM_VENUE, VenueFacts
@@ -114,7 +115,8 @@ def build(
     nonces = NonceSource(io.clock.wall_ms, memory.nonce, partial(_issued, scribe, journal, io.clock))
     detector = Detector(detector_config(settings), f"{now:x}", dict(venue.taker_fee_bps))
     observing = settings.mode is Mode.OBSERVATION or account is None
-    ingest = MarketIngest(markets, detector, signals, book, bell, io.clock, journal, scribe, observing)
+    calendar = VenueClock(io.clock, lambda: nonces.apart_ms)
+    ingest = MarketIngest(markets, detector, signals, book, bell, calendar, journal, scribe, observing)
     safety = Safety(lambda *change: late[0].on_mode(*change), io.clock.wall_ms)  # noqa: PLW0108 - as below
     ready = Ready(lambda *change: late[0].on_ready(*change))  # noqa: PLW0108 - `late` is empty as yet
     bookkeeper = Bookkeeper(ledger, status_event)
@@ -131,7 +133,7 @@ def build(
         windows=maintenance_windows(settings),
         limits=limits,
         safety=safety,
-        clock=io.clock,
+        clock=calendar,
         journal=journal,
         keep=keep_risk,
     )
@@ -191,7 +193,7 @@ def build(
             ready=ready,
             safety=safety,
             book=book,
-            venue_ms=lambda: late[0].venue_ms,
+            venue_ms=calendar.wall_ms,
             connected_ms=lambda: ingest.connected_ms,
             clock=io.clock,
             journal=journal,

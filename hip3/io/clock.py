@@ -1,8 +1,9 @@
-"""Clocks for the shell: the machine's, one that follows Trio's time so that a whole run can be virtual, and a steady one."""
+"""Clocks for the shell: the machine's, a virtual one that follows Trio's time, that of a run, and the venue's."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import trio
 from attrs import frozen
@@ -63,3 +64,18 @@ class SteadyClock:
 
     def mono_ms(self) -> int:
         return self.machine.mono_ms()
+
+
+@frozen
+class VenueClock:
+    """A run's clock, moved by as far as the venue's time is from it: for calendars, and for the age of what the venue has
+    stamped. It jumps with what is measured, so nothing waits by it."""
+
+    run: Clock
+    apart_ms: Callable[[], int]
+
+    def wall_ms(self) -> int:
+        return self.run.wall_ms() + self.apart_ms()
+
+    def mono_ms(self) -> int:
+        return self.run.mono_ms()

@@ -45,7 +45,6 @@ def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: s
     )
     if bot.trader is not None and memory.cursor_ms is not None and not memory.ended_flat:
         bot.trader.reconcile.fills_since_ms = memory.cursor_ms - OVERLAP_MS
-    _resume_risk(bot, memory)
     gap = gap_cause(memory, bot.settings.reconcile.backfill_window_ms, now)
     if gap is not None:
         bot.scribe.put(IncidentRecord(f"gap:{memory.ingest_ms}", gap.code.value, now, gap.message))

@@ -153,15 +153,17 @@ async def test_a_heartbeat_shows_the_machines_time(autojump_clock: object, tmp_p
 
 async def test_the_time_that_a_machine_slept_counts(autojump_clock: object) -> None:
     """EXIT-1, NON-2: it wakes an hour later, agrees with the venue about the time, and closes what is over its time stop:
-    there is no skew, and nothing waits for the hour that its own clock stood still."""
+    there is no skew, nothing waits for the hour that its own clock stood still, and its calendar is right (RISK-3)."""
     stops: dict[str, object] = {"time_stop_ms": HOUR_MS // 2, "reduce_only_timeout_ms": 2 * HOUR_MS}
-    async with world_of(settings_of(SNDK, position=stops), trading(SNDK)) as world:
+    windows: dict[str, object] = {"maintenance_windows": ("Thu 01:00-01:30",)}
+    async with world_of(settings_of(SNDK, position=stops, risk=windows), trading(SNDK)) as world:
         await holding(world, SNDK)
         told = json.dumps({"time": world.clock.wall_ms() + HOUR_MS, "specialStatuses": None})
         world.faults.add(Rule(Point.INFO, ReplaceBody(told), lambda kind: kind == "exchangeStatus", uses=None))
         world.machine.wrong_ms = HOUR_MS
         await world.until(lambda: not world.positions(), 3)
         assert not skewed(world)
+        await world.until(lambda: [c.code.value for c in world.bot.safety.causes] == ["MAINTENANCE_WINDOW"], 3)
         assert [n.fields["reason"] for n in world.events("time_stop_triggered")] == ["time_stop"]
 
 
