@@ -25,7 +25,7 @@ def _row(kind: Kind) -> str:
     assert kind.clears is not None
     forbids = "entries" if kind.severity.name == "SAFE" else "HALT"
     who = {"auto": "itself", "operator": "an operator", "never": "a new process"}[kind.clears.value]
-    command = remedy(kind.severity, kind.clears)
+    command = remedy(kind.code, kind.severity, kind.clears)
     shown = f"`{command}`" if command.startswith("hip3") else command
     return f"| {kind.code.value} | {forbids} | {kind.when} | {who} | {kind.ends} | {shown} |"
 

@@ -55,7 +55,14 @@ def test_a_cause_in_force_finds_its_kind(kind: Kind) -> None:
     assert kind.severity is not None
     assert kind.clears is not None
     assert kind_of(kind.code, kind.severity, kind.clears) is kind
-    assert remedy(kind.severity, kind.clears)
+    assert remedy(kind.code, kind.severity, kind.clears)
+
+
+def test_nobody_is_told_to_interrupt_a_way_out() -> None:
+    """END-2: the way out has begun, so a Ctrl+C would be the second signal, which gives the flatten up."""
+    for code in (ReasonCode.SHUTDOWN, ReasonCode.INTERNAL_ERROR):
+        assert remedy(code, Severity.HALT, Clears.NEVER).startswith("wait until")
+    assert "Ctrl+C" in remedy(ReasonCode.PARAM_CHANGE, Severity.HALT, Clears.NEVER)
 
 
 def test_commands_and_modes_named_on_the_page_exist() -> None:

@@ -86,9 +86,9 @@ def diagnosis(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _about(cause: Mapping[str, Any]) -> dict[str, str]:
-    severity, clears = Severity[cause["severity"]], Clears(cause["clears"])
-    kind = kind_of(ReasonCode(cause["code"]), severity, clears)
-    return {"ends": kind.ends if kind is not None else "", "command": remedy(severity, clears)}
+    code, severity, clears = ReasonCode(cause["code"]), Severity[cause["severity"]], Clears(cause["clears"])
+    kind = kind_of(code, severity, clears)
+    return {"ends": kind.ends if kind is not None else "", "command": remedy(code, severity, clears)}
 
 
 def diagnosis_lines(found: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,9 @@ from hip3.fsm.table import Refused
 LISTED_AFTER_MS = 10_000
 """A reading of open orders is at most this old: the deadline of its questions. An order younger may not be in it yet."""
 
+DISPROVED_BY_A_FILL = frozenset({OrderState.EXPIRED, OrderState.REJECTED})
+"""Ends that say that nothing was executed: a fill after them means that the venue is to be asked."""
+
 StatusEvent = Callable[[str], OrderEvent | None]
 """The order event of a venue status text; None for one that nobody knows."""
 
@@ -231,6 +234,7 @@ class Bookkeeper:
 
     def _fill_order(self, order: TrackedOrder, fill: Fill) -> list[Consequence]:
         was_pending = order.is_pending
+        disproved = [Doubted(fill.coin, _disproof(order))] if order.state in DISPROVED_BY_A_FILL else []
         self.ledger.learn_oid(order, fill.oid)
         order.late_fills += order.is_terminal and not order.awaits_fills
         order.filled_sz += fill.sz
@@ -240,7 +244,7 @@ class Bookkeeper:
         self.ledger.settle(order)
         if was_pending and not order.is_pending and not moved:
             moved = [OrderEnded(order)]
-        return moved
+        return [*disproved, *moved]
 
     # ---- the account's state
 
@@ -346,3 +350,7 @@ class Bookkeeper:
             else:
                 self.ledger.see_fill(fill)  # before this run: its effect is in the venue's statement
         return result
+
+
+def _disproof(order: TrackedOrder) -> str:
+    return f"a fill of order {order.cloid}, which had ended {order.state.name}: nothing of it should have been executed"

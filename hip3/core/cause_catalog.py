@@ -140,7 +140,13 @@ KINDS: tuple[Kind, ...] = (
         "the day's loss is over `safety.auto_stop_loss_usd`",
         "unhalt, from the next UTC day on",
     ),
-    Kind(_C.CUMULATIVE_LOSS, _HALT, _OPERATOR, "the loss of all days is over `risk.max_cumulative_loss_usd`", "unhalt"),
+    Kind(
+        _C.CUMULATIVE_LOSS,
+        _HALT,
+        _OPERATOR,
+        "the loss since the books began, or since its last unhalt, is over `risk.max_cumulative_loss_usd`",
+        "unhalt",
+    ),
     Kind(_C.CONSECUTIVE_LOSSES, _HALT, _OPERATOR, "more losses in a row than `risk.max_consecutive_losses`", "unhalt"),
     Kind(_C.REJECT_RATE, _HALT, _OPERATOR, "more rejections in an hour than `risk.max_rejects_per_hour`", "unhalt"),
     Kind(_C.SLIPPAGE, _HALT, _OPERATOR, "three trades in a row slipped by more than `risk.max_slippage_bps`", "unhalt"),
@@ -198,14 +204,19 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
+_ON_THE_WAY_OUT = (_C.SHUTDOWN, _C.INTERNAL_ERROR)
+
+
 def kind_of(code: ReasonCode, severity: Severity, clears: Clears) -> Kind | None:
     """The kind of a cause in force; one that an earlier run could not end is an operator's now."""
     same = [k for k in KINDS if k.code is code and k.severity is severity]
     return next((k for k in same if k.clears is clears), same[0] if same else None)
 
 
-def remedy(severity: Severity, clears: Clears) -> str:
+def remedy(code: ReasonCode, severity: Severity, clears: Clears) -> str:
     """The command that an operator gives for a cause; what must be done where no command can."""
+    if code in _ON_THE_WAY_OUT and clears is Clears.NEVER:
+        return "wait until this process has ended, for a Ctrl+C now gives the flatten up; then start anew"
     if clears is Clears.NEVER:
         return "end this process (Ctrl+C) and start anew"
     if clears is Clears.AUTO:

@@ -15,14 +15,14 @@ from hip3.fsm.table import Ignore, Row, Table
 
 class OrderState(enum.Enum):
     PENDING = "queued here; no byte has left"
-    SENT = "bytes were handed to the socket; no answer yet"
+    SENT = "its bytes are with the socket; no answer yet"
     OPEN = "the venue has it"
     PARTIALLY_FILLED = "part of it was executed and the rest may still live"
     UNKNOWN = "in doubt: it may or may not be at the venue"
     FILLED = "executed, an IOC perhaps in part; nothing of it rests"
     CANCELED = "ended; a part may have been executed, or it was never sent"
     REJECTED = "the venue refused it"
-    EXPIRED = "proved that it cannot be executed any more"
+    EXPIRED = "proved that it was not admitted and cannot be any more"
 
 
 class OrderEvent(enum.Enum):
@@ -36,7 +36,7 @@ class OrderEvent(enum.Enum):
     CANCEL = "the venue says canceled"
     REJECT = "the venue says refused"
     DOUBT = "no answer in time, or the link broke after sending"
-    ABSENT = "absence proved: the expiry has passed and neither status nor fills know it"
+    ABSENT = "absence proved: neither status nor fills know it, and it cannot come any more"
 
 
 TERMINAL = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED})
@@ -50,7 +50,7 @@ ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
     terminal=TERMINAL,
     rows=[
         Row(_E.SEND, _S.PENDING, _S.SENT, "the executor handed its bytes to the socket"),
-        Row(_E.DROP, _S.PENDING, _S.CANCELED, "a stop, a storage that refuses its row, or a dead socket: it never left"),
+        Row(_E.DROP, _S.PENDING, _S.CANCELED, "a stop or HALT; an entry also where storage or socket refuse it"),
         Row(_E.DOUBT, _S.PENDING, _S.UNKNOWN, "the socket failed while its bytes were being handed over"),
         Row(_E.UNSENT, _S.SENT, _S.PENDING, "no byte of it left: it is as it was before"),
         Row(_E.ACK, _S.SENT, _S.OPEN, "it rests"),
@@ -89,8 +89,14 @@ ORDER_TABLE: Table[OrderState, OrderEvent] = Table(
     ignored=[
         Ignore(_E.ACK, (_S.OPEN, _S.PARTIALLY_FILLED, *_ENDED), "old news"),
         Ignore(_E.FILL_PART, (_S.PARTIALLY_FILLED,), "another part; the quantity is beside the state"),
-        Ignore(_E.FILL_PART, _ENDED, "a late fill moves the position and is counted; the order stays ended"),
-        Ignore(_E.FILL_ALL, _ENDED, "a late fill moves the position and is counted; the order stays ended"),
+        *(
+            Ignore(event, ends, why)
+            for ends, why in (
+                ((_S.CANCELED, _S.FILLED), "a late fill moves the position and is counted; the order stays ended"),
+                ((_S.EXPIRED, _S.REJECTED), "it moves the position and contradicts that end: the account is read at once"),
+            )
+            for event in (_E.FILL_PART, _E.FILL_ALL)
+        ),
         Ignore(_E.SETTLE, _ENDED, "answer and frame say it twice"),
         Ignore(_E.CANCEL, _ENDED, "answer and frame say it twice"),
         Ignore(_E.REJECT, _ENDED, "answer and frame say it twice"),

@@ -8,7 +8,7 @@ from hip3.fsm.table import Ignore, Row, Table
 
 
 class PositionState(enum.Enum):
-    FLAT = "our books show no position and no entry in flight"
+    FLAT = "our books show no position"
     OPENING = "an entry is in flight"
     OPEN = "a position is held"
     CLOSING = "one closing order is in flight"

@@ -40,7 +40,12 @@ POST_TABLE: Table[PostState, PostEvent] = Table(
     rows=[
         Row(_E.HANDED_OVER, _S.REGISTERED, _S.SENT, "counted as in flight from here"),
         Row(_E.SEND_FAILED, _S.REGISTERED, _S.SEND_ERROR, "nothing left, so nothing is in doubt"),
-        Row(_E.DEADLINE, _S.REGISTERED, _S.TIMED_OUT, "the socket took no byte in time"),
+        Row(
+            _E.DEADLINE,
+            _S.REGISTERED,
+            _S.TIMED_OUT,
+            "the socket did not take all of it in time; whether any of it left is not known",
+        ),
         Row(_E.LINK_LOST, _S.REGISTERED, _S.DISCONNECTED, "the link broke while it was being handed over"),
         Row(_E.ANSWERED, _S.SENT, _S.ACCEPTED, "statuses are read per order"),
         Row(_E.REFUSED, _S.SENT, _S.REJECTED, "nothing of it was executed"),

@@ -36,7 +36,7 @@ SAFETY_TABLE: Table[SafetyMode, SafetyEvent] = Table(
             _S.ARMED_SAFE,
             _S.ARMED_LIVE,
             "entries leave from here on, and from nowhere else",
-            "no cause in force; at a promotion READY-TRADING and reconciled books as well",
+            "nothing in force but what this promotion ends; READY-TRADING and reconciled books",
         ),
         Row(_E.HOLD, _S.ARMED_LIVE, _S.ARMED_SAFE, "entries stop; exits and cancels go on"),
         Row(_E.HALT, _S.ARMED_SAFE, _S.HALT, "flatten, then wait for the operator or for STOP-4"),

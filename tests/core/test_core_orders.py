@@ -201,6 +201,25 @@ def test_a_fill_after_the_cancel_is_counted_beside_the_state() -> None:
     assert (desk.position().szi, desk.position().state) == (D("0.02"), PositionState.OPEN)
 
 
+def test_a_fill_that_disproves_an_end_has_the_account_read() -> None:
+    """ORD-1, LESSONS 13: EXPIRED and REJECTED say that nothing was executed; a fill moves the position and is doubt."""
+    for disproved in ("absent", "rejected"):
+        desk = Desk()
+        order = desk.order(sz="0.02")
+        if disproved == "absent":
+            desk.apply(
+                f.OrderDoubted(order.cloid, "no answer"), f.OrderAbsent(order.cloid, "not known 2 s after its expiry")
+            )
+        else:
+            desk.apply(answer_refused(order, "no match"))
+        assert order.state is (OrderState.EXPIRED if disproved == "absent" else OrderState.REJECTED)
+        found = desk.apply(fills(fill(order, "0.02")))
+        assert kinds(found) == ["Filled", "Doubted"]
+        assert (desk.position().szi, order.late_fills) == (D("0.02"), 1)
+        assert isinstance(found[1], Doubted)
+        assert found[1].subject == order.intent.coin
+
+
 @pytest.mark.parametrize("said_by", ["answer", "update"])
 @pytest.mark.parametrize("fills_first", [False, True])
 def test_a_partly_filled_ioc_ends(said_by: str, fills_first: bool) -> None:
