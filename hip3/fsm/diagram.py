@@ -140,7 +140,7 @@ def _label(row: Row[enum.Enum, enum.Enum], codes: Codes) -> list[str]:
     given = f"({', '.join(codes[row.event])})" if codes.get(row.event) else ""
     lines = [row.event.name]
     for part in (guard, row.why, given):
-        lines += textwrap.wrap(part, _LABEL_WIDTH, break_long_words=False)
+        lines += textwrap.wrap(part, _LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
     return lines
 
 
