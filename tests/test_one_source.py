@@ -7,6 +7,7 @@ wrong, but it is never an accident: whoever adds one, adds it here with its reas
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,7 +75,13 @@ SOURCES = tuple(sources())
 
 def callers(name: str) -> set[str]:
     """Files with a call of a function, class or method of this plain name."""
-    return {place for place, tree in SOURCES if name in called(tree)}
+    return {place for place, names in all_calls().items() if name in names}
+
+
+@functools.cache
+def all_calls() -> dict[str, set[str]]:
+    """What each file calls; read once for all questions."""
+    return {place: called(tree) for place, tree in SOURCES}
 
 
 def called(tree: ast.Module) -> set[str]:
