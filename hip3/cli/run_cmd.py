@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Annotated, Protocol
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 from cyclopts import Parameter
 from rich.console import Console
 
@@ -104,8 +104,8 @@ def run(
 ) -> int:
     """Trade until Ctrl+C, then cancel, flatten, verify and exit. Without a configuration: on paper.
 
-    Exit code 0: flat and clean; 2: configuration; 3: the venue refused the start; 4: something is left (listed);
-    5: internal error, flat; 6: another process writes to this store.
+    Exit code 0: flat and clean; 2: configuration; 3: venue or store refused the start; 4: something is left (listed);
+    5: internal error or lost records, flat; 6: another process writes to this store.
 
     Example: hip3 run --duration 60
     """
@@ -266,12 +266,27 @@ async def _session(
     finally:
         if heart is not None:
             heart.beat()  # the last one: how it ended
-        if not await kept.store.drain_and_close(CLOSE_S):
-            print("store: what is not in the database yet is in the spool; the next start writes it", file=sys.stderr)
+        await _close_store(kept.store)
         if display is not None:
             display.finish()
         reader.close()
-    return _report(ended, loaded, options, reached.notes) if rider is None else rider.report(ended, loaded)
+    return _report(_unless_lost(ended, kept.store), loaded, options, reached.notes)
+
+
+async def _close_store(store: Store) -> None:
+    """The last to close; says what the database did not take."""
+    if not await store.drain_and_close(CLOSE_S):
+        why = store.writer.trouble or f"it took longer than {CLOSE_S:g} s"
+        print(f"store: what is not in the database is in the spool, the next start writes it: {why}", file=sys.stderr)
+
+
+def _unless_lost(ended: Ended, store: Store) -> Ended:
+    """The end as it was; where records were lost with the process it is flat, and not clean (END-3)."""
+    if not store.lost_rows:
+        return ended
+    print(f"store: {store.lost_rows} records could be written nowhere and are lost", file=sys.stderr)
+    code = ended.outcome.exit_code or EXIT_INTERNAL
+    return evolve(ended, outcome=evolve(ended.outcome, exit_code=code))
 
 
 def _first_words(
@@ -328,7 +343,9 @@ def _take_commands(process: trio.Nursery, bot: Bot) -> None:
 
 
 def _report(ended: Ended, loaded: LoadedSettings, options: RunOptions, notes: tuple[str, ...]) -> int:
-    """Summary for people, one object for machines, and the exit code of END-3."""
+    """Summary for people, one object for machines, and the exit code of END-3; a rider reports in its place."""
+    if options.rider is not None:
+        return options.rider.report(ended, loaded)
     outcome = ended.outcome
     print(summary_lines(ended.bot, outcome, notes=notes), file=sys.stderr if options.as_json else sys.stdout)
     if outcome.error is not None:

@@ -190,7 +190,8 @@ KINDS: tuple[Kind, ...] = (
         _C.STORAGE_UNAVAILABLE,
         _HALT,
         _OPERATOR,
-        "the spool takes nothing more, or the database refused for longer than `store.failed_after_ms`",
+        "the spool takes nothing more, the database refused for longer than `store.failed_after_ms`, or a value that the "
+        "last run kept cannot be read",
         "unhalt, once it can: the command's own row is the proof",
     ),
     Kind(_C.INTERNAL_ERROR, _HALT, _NEVER, "a task crashed; the process flattens and ends", "a new start, and unhalt there"),

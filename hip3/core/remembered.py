@@ -62,8 +62,11 @@ class Remembered:
 
     @property
     def cursor_ms(self) -> int | None:
-        """Venue time up to which everything is in the books."""
-        return self._int(CURSOR_TIME_KEY)
+        """Venue time up to which everything is in the books; where that is not readable, the start of the last run."""
+        cursor = self._int(CURSOR_TIME_KEY)
+        if cursor is not None or CURSOR_TIME_KEY not in self.values or self._run_parts is None:
+            return cursor
+        return int(self._run_parts[1])
 
     @property
     def ingest_ms(self) -> int | None:
@@ -73,8 +76,8 @@ class Remembered:
     @property
     def config_hash(self) -> str | None:
         """Of the last run."""
-        parts = self.values.get(RUN_KEY, "").split("|")
-        return parts[2] if len(parts) == 3 and parts[2] else None
+        parts = self._run_parts
+        return parts[2] if parts is not None and parts[2] else None
 
     @property
     def ended_flat(self) -> bool:
@@ -88,9 +91,31 @@ class Remembered:
         known = [int(text) for stamp in stamps for text in stamp if text.isdecimal()]
         return max([*known, *(at for at in (self.ingest_ms, self.last_row_ms) if at is not None)], default=None)
 
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Keys whose value is not what a run keeps, each with a sentence: what it said of the account is not known."""
+        whole = {
+            key: f"{key} is {self.values[key]!r}, expected a whole number"
+            for key in (CURSOR_TIME_KEY, INGEST_KEY, NONCE_KEY)
+            if key in self.values and self._int(key) is None
+        }
+        if RUN_KEY in self.values and self._run_parts is None:
+            whole[RUN_KEY] = f"{RUN_KEY} is {self.values[RUN_KEY]!r}, expected a run, its time and its configuration"
+        return whole
+
+    @property
+    def _run_parts(self) -> tuple[str, str, str] | None:
+        parts = self.values.get(RUN_KEY, "").split("|")
+        return (parts[0], parts[1], parts[2]) if len(parts) == 3 and is_number(parts[1]) else None
+
     def _int(self, key: str) -> int | None:
         text = self.values.get(key, "")
-        return int(text) if text.isdecimal() else None
+        return int(text) if is_number(text) else None
+
+
+def is_number(text: str) -> bool:
+    """ASCII digits, as this program writes them."""
+    return text.isascii() and text.isdecimal()
 
 
 NOTHING = Remembered()
@@ -126,7 +151,7 @@ def remembered_from(records: Iterable[Record], now_ms: int) -> Remembered:
         for cloid, intent in intents.items()
         if cloid not in results or not results[cloid].is_terminal
     )
-    since = int(values.get(CURSOR_TIME_KEY, "0")) - OVERLAP_MS
+    since = (Remembered(values).cursor_ms or 0) - OVERLAP_MS
     since = min([since, *(o.intent.created_ms - OVERLAP_MS for o in open_orders)])
     seen = tuple((f.coin, f.time_ms, f.tid) for f in fills if f.time_ms >= since)
     return Remembered(values, open_orders, seen, len(entries), pnl, last_row_ms)
@@ -178,7 +203,22 @@ def _resume_order(ledger: Ledger, order: RememberedOrder, specs: Mapping[str, Ma
     spec = specs.get(sent.coin)
     if spec is None:
         return f"{sent.coin} is not among the markets of this run; its order is not followed"
-    intent = OrderIntent(
+    try:
+        intent = _intent_of(sent, spec)
+        ledger.recover(intent, order.result, sent.nonce, sent.sent_ms, now_ms)
+    except KeyError as e:
+        return f"its record holds {e}, which no order has; it is not followed"
+    except (Refused, ValueError) as e:
+        return str(e)
+    position = ledger.position(sent.coin)
+    if position.closing == intent.cloid and position.exit_reason == NO_REASON:
+        position.exit_reason = ExitReason.RECOVERED.value
+    return None
+
+
+def _intent_of(sent: IntentRecord, spec: MarketSpec) -> OrderIntent:
+    """The order as it was sent. Raises KeyError and ValueError for a record that no order left."""
+    return OrderIntent(
         cloid=ClientOrderId(sent.cloid),
         spec=spec,
         side=OrderSide[sent.side],
@@ -193,11 +233,3 @@ def _resume_order(ledger: Ledger, order: RememberedOrder, specs: Mapping[str, Ma
         edge_bps=sent.edge_bps,
         reference_px=sent.reference_px,
     )
-    try:
-        ledger.recover(intent, order.result, sent.nonce, sent.sent_ms, now_ms)
-    except (Refused, ValueError) as e:
-        return str(e)
-    position = ledger.position(sent.coin)
-    if position.closing == intent.cloid and position.exit_reason == NO_REASON:
-        position.exit_reason = ExitReason.RECOVERED.value
-    return None

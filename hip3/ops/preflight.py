@@ -72,6 +72,8 @@ async def preflight(given: Preflight) -> list[Finding]:
         *check_store(loaded.settings, given.state, given.own_holder),
         disk,
     ]
+    if all(finding.check is not PreflightCheck.SCHEMA for finding in found):
+        found.append(failed(PreflightCheck.SCHEMA, "not checked: the store cannot be read"))
     of_venue, why_missing = await ask_venue(loaded, key, given.clock)
     return complete(PreflightCheck, [*found, *of_venue], why_missing)
 

@@ -110,7 +110,7 @@ def _check_database(place: Place) -> Iterator[Finding]:
     try:
         with connect(engine, place) as connection:
             version = check_version(connection, program_versions(), place.name)
-        yield passed(store, place.name)
+        yield _spool(place) if version == newest else passed(store, place.name)
         yield _version(version, newest)
     except SchemaVersionMismatch as e:
         yield passed(store, place.name)
@@ -119,6 +119,19 @@ def _check_database(place: Place) -> Iterator[Finding]:
         yield failed(store, str(e))
     finally:
         engine.dispose()
+
+
+def _spool(place: Place) -> Finding:
+    """What waits in front of the database can be applied to it, as the start will do."""
+    repository = everything_in(place)
+    try:
+        repository.accounts()
+    finally:
+        repository.close()
+    trouble = None if repository.spool is None else repository.spool.trouble
+    if trouble is not None:
+        return failed(PreflightCheck.STORE, trouble)
+    return passed(PreflightCheck.STORE, place.name)
 
 
 def _version(found: str | None, newest: str) -> Finding:

@@ -7,7 +7,7 @@ from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.causes import Cause, Clears, ReasonCode, Severity
 from hip3.core.records import IncidentRecord
 from hip3.core.remembered import ENDED_KEY, OVERLAP_MS, RUN_KEY, Remembered, resume_books, resume_limits
-from hip3.core.scribe import RISK_KEY
+from hip3.core.scribe import CURSOR_TIME_KEY, RISK_KEY
 from hip3.ops import latch, run_facts
 
 CLOCK_BACK_MS = 5_000
@@ -19,6 +19,11 @@ def resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: st
     now = bot.io.clock.wall_ms()
     with bot.scribe.step(f"run:{bot.run_id}"):
         latch.restore(bot.safety, memory.values.get(latch.KEY))
+        doubt = doubt_cause(memory, now)
+        if doubt is not None:
+            bot.safety.keep(doubt)  # the latch has it from here on, so the values may go
+            for key in memory.unreadable:
+                bot.scribe.state(key, str(memory.cursor_ms) if key == CURSOR_TIME_KEY and memory.cursor_ms else None)
         if not memory.is_empty:
             _resume(bot, bookkeeper, memory, config_hash, now)
         bot.scribe.state(RUN_KEY, f"{bot.run_id}|{now}|{config_hash}")
@@ -67,6 +72,14 @@ def _resume_risk(bot: Bot, memory: Remembered) -> None:
         bot.trader.risk.restore(kept)
     except ValueError as e:
         bot.safety.add(ReasonCode.STORAGE_UNAVAILABLE, Severity.HALT, "recovery", str(e), Clears.OPERATOR)
+
+
+def doubt_cause(memory: Remembered, now_ms: int) -> Cause | None:
+    """LESSONS 3: HALT where a value that a run goes on from cannot be read; it is not taken for one that was never there."""
+    if not memory.unreadable:
+        return None
+    message = f"what the last run left of this account cannot be read: {'; '.join(memory.unreadable.values())}"
+    return Cause(ReasonCode.STORAGE_UNAVAILABLE, Severity.HALT, "memory", now_ms, message, Clears.OPERATOR)
 
 
 def gap_cause(memory: Remembered, window_ms: int, now_ms: int) -> Cause | None:

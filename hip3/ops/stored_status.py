@@ -16,7 +16,7 @@ from hip3.core.scribe import POSITION_KEY
 from hip3.core.trades import MarketPosition
 from hip3.ops import run_facts
 from hip3.ops.keep import OBSERVER
-from hip3.ops.resume import clock_cause, gap_cause
+from hip3.ops.resume import clock_cause, doubt_cause, gap_cause
 from hip3.ops.run_facts import RunFacts
 from hip3.ops.stopped import kept_safety, unhalt_obstacles
 from hip3.ops.stores import OpenStore
@@ -110,9 +110,9 @@ def next_start(memory: Remembered, now: int) -> View:
     if gap is not None:
         safety.keep(gap)
         lacks.append(Obstacle(gap.code.value, "the start itself finds this gap: it is ended there, not before"))
-    back = clock_cause(memory, now)
-    if back is not None:
-        safety.keep(back)
+    for cause in (clock_cause(memory, now), doubt_cause(memory, now)):
+        if cause is not None:
+            safety.keep(cause)
     promotes = facts.startup_policy is StartupPolicy.AUTO and not safety.blocking_promotion()
     return {
         "mode": safety.mode.name,

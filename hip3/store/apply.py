@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from attrs import define, field
 from sqlalchemy import Connection, Engine, select
@@ -16,8 +17,8 @@ from hip3.core.clock import Clock
 from hip3.core.records import Transition
 from hip3.store import schema
 from hip3.store.audit import EMPTY, ChainHead, head_of, head_text
-from hip3.store.database import Place, connect
-from hip3.store.errors import StoreDamaged
+from hip3.store.database import SAVE_THE_REST, Place, connect
+from hip3.store.errors import StoreDamaged, StoreUnusable
 from hip3.store.lock import hold_server_lock
 from hip3.store.rows import Batch
 from hip3.store.segments import FORMAT, Group, Header
@@ -34,9 +35,14 @@ class Applier:
     engine: Engine
     clock: Clock
     _connection: Connection | None = field(default=None, init=False)
+    _file: tuple[int, int] | None = field(default=None, init=False)
+    """Device and number of the file that was opened first."""
+    _has_written: bool = field(default=False, init=False)
+    """With the present connection, so that its write-ahead log is there."""
 
     def connection(self) -> Connection:
         """Connects where it has to; on a server it holds the lock before anything else is said."""
+        self._refuse_another_file()
         if self._connection is None:
             fresh = connect(self.engine, self.place)
             try:
@@ -52,7 +58,36 @@ class Applier:
         connection = self.connection()
         with connection.begin():
             found = own_state(connection).get(schema.SPOOL + spool_id)
-        return None if found is None else int(found)
+        if found is None:
+            return None
+        try:
+            return int(found)
+        except ValueError:
+            name = schema.SPOOL + spool_id
+            raise StoreDamaged(
+                f"{self.place.name}: system_state {name} is {found!r}, expected a number; {SAVE_THE_REST}"
+            ) from None
+
+    def _refuse_another_file(self) -> None:
+        """Raises StoreUnusable where the file that is written to is no longer the one at its place: what goes into it is
+        lost with the process. It stays so: what was written before is gone from there too."""
+        file = self.place.file
+        if file is None:
+            return
+        try:
+            found = file.stat()
+            now = (found.st_dev, found.st_ino)
+        except FileNotFoundError:
+            now = None
+        self._file = self._file or now
+        if self._connection is not None and self._has_written and not Path(f"{file}-wal").exists():
+            now = None
+        if now is None or now != self._file:
+            self._file = (-1, -1)
+            raise StoreUnusable(
+                f"{file}: was removed or replaced while this process writes to it; end the bot (it flattens), then "
+                f"{SAVE_THE_REST}"
+            )
 
     def check_audit_end(self) -> None:
         """Raises StoreDamaged where the last row of the audit log is not the one that the head names (STO-3)."""
@@ -80,6 +115,7 @@ class Applier:
         try:
             with connection.begin():
                 self._write(connection, groups)
+            self._has_written = True
         except BaseException:
             self.disconnect()
             raise
@@ -111,13 +147,13 @@ class Applier:
 
     def disconnect(self) -> None:
         """Lets the connection go, whatever state it is in; the next call makes another."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._has_written = self._connection, None, False
         if connection is not None:
             self._drop(connection)
 
     def forget(self) -> None:
         """Never touches the connection again: a thread that was given up may still use it."""
-        self._connection = None
+        self._connection, self._has_written = None, False
 
     def close(self) -> None:
         """Ends the connection and its engine."""

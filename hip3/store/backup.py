@@ -25,8 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from hip3.core.clock import Clock
 from hip3.store import schema
 from hip3.store.audit import ChainHead, verify
-from hip3.store.database import Place, cause_of, connect, open_reader, place_of_file
-from hip3.store.errors import SchemaVersionMismatch, StoreDamaged, StoreError, StoreUnusable
+from hip3.store.database import SAVE_THE_REST, Place, cause_of, connect, open_reader, place_of_file
+from hip3.store.errors import SchemaVersionMismatch, StoreDamaged, StoreError, StoreUnusable, os_words
 from hip3.store.versions import check_version, database_version, program_versions
 
 if TYPE_CHECKING:
@@ -85,8 +85,13 @@ def make_backup(file: Path, folder: Path, wall_ms: int) -> tuple[Path, Contents]
         _sync(folder)
     except (OSError, sqlite3.Error) as e:
         _discard(part)
-        raise StoreUnusable(f"backup {path}: cannot be made: {cause_of(e)}; look at the space and the rights there") from e
-    except StoreError:
+        said = os_words(e) if isinstance(e, OSError) else f"{cause_of(e)}; look at the space and the rights there"
+        raise StoreUnusable(f"backup {path}: cannot be made: {said}") from e
+    except StoreDamaged as e:
+        _discard(part)
+        said = str(e).removeprefix(f"{part}: ")
+        raise StoreDamaged(f"{file}: its copy was read back and {said}; no backup was made. {SAVE_THE_REST}") from e
+    except BaseException:
         _discard(part)
         raise
     return path, contents

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from attrs import frozen
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from hip3.store.errors import StoreDamaged, StoreMissing, StoreUnusable
+from hip3.store.errors import StoreDamaged, StoreMissing, StoreUnusable, os_words
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -127,7 +127,11 @@ _WRITER_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoi
 
 def open_reader(place: Place) -> Engine:
     """For reading only. Raises StoreMissing where there is no store."""
-    if place.file is not None and not place.file.exists():
+    try:
+        is_there = place.file is None or place.file.exists()
+    except OSError as e:
+        raise StoreUnusable(f"{place.name}: {os_words(e)}") from e
+    if not is_there:
         raise no_store(place)
     return open_engine(place, writes=False)
 
@@ -142,28 +146,44 @@ def connect(engine: Engine, place: Place) -> Connection:
     try:
         return engine.connect()
     except (SQLAlchemyError, sqlite3.Error) as e:
-        cause = cause_of(e)
-        if "not a database" in cause or "malformed" in cause:
-            raise StoreDamaged(
-                f"{place.name}: {cause}; `hip3 store restore` puts a backup in its place, "
-                "`hip3 store rebuild` saves what is readable"
-            ) from e
-        raise StoreUnusable(f"{place.name}: cannot be opened: {cause}; {_remedy(place)}") from e
+        raise refusal(place.name, e, "cannot be opened", on_server=place.file is None) from e
 
 
 @contextmanager
 def in_words(place: Place) -> Iterator[None]:
-    """What the database refuses becomes StoreUnusable, for whoever opens a store and has nobody who would try again."""
+    """What the database refuses becomes `refusal`, for whoever opens a store and has nobody who would try again."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as e:
-        raise StoreUnusable(f"{place.name}: {cause_of(e)}; {_remedy(place)}") from e
+        raise refusal(place.name, e, "cannot be used", on_server=place.file is None) from e
 
 
-def _remedy(place: Place) -> str:
-    if place.file is not None:
-        return "look at the rights and the space of its folder, and whether another program has it open"
-    return "is the server running, and may this user log in (pg_hba.conf, ~/.pgpass)?"
+SAVE_THE_REST = "`hip3 store restore` puts a backup in its place, `hip3 store rebuild` saves what is readable"
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_REMEDIES = {
+    BUSY: "another program holds a lock on it: end that one (`fuser -v FILE` names it)",
+    ("SQLITE_FULL",): "the disk is full: free some space",
+    ("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"): "give the user of this process the right to write there, "
+    "or set another state folder",
+}
+
+
+def refusal(place: str, error: BaseException, what: str, *, on_server: bool) -> StoreDamaged | StoreUnusable:
+    """What the database said, in one sentence with the place and a remedy. Damage is what SQLite itself calls so."""
+    said = f"{place}: {what}: {cause_of(error)}"
+    if is_kind(error, DAMAGE):
+        return StoreDamaged(f"{said}; {SAVE_THE_REST}")
+    if on_server:
+        return StoreUnusable(f"{said}; is the server running, and may this user log in (pg_hba.conf, ~/.pgpass)?")
+    found = next((remedy for kinds, remedy in _REMEDIES.items() if is_kind(error, kinds)), None)
+    return StoreUnusable(f"{said}; {found or 'look at the rights and the space of its folder, and at its disk'}")
+
+
+def is_kind(error: BaseException, kinds: Sequence[str]) -> bool:
+    """Whether SQLite gave one of these names, or an extension of it, to what it refused."""
+    name = getattr(getattr(error, "orig", None) or error, "sqlite_errorname", "")
+    return str(name).startswith(tuple(kinds))
 
 
 def cause_of(error: BaseException) -> str:

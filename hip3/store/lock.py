@@ -15,7 +15,7 @@ from attrs import define
 from sqlalchemy import Connection, text
 
 from hip3.store.database import is_postgres, try_advisory_lock
-from hip3.store.errors import StoreInUse, StoreUnusable
+from hip3.store.errors import StoreInUse, StoreUnusable, os_words
 
 ADVISORY_KEY = 0x68697033  # "hip3" in ASCII
 _HOLDER = text(
@@ -50,7 +50,7 @@ def take_lock(path: Path, pid: int) -> StoreLock:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as e:
-        raise StoreUnusable(f"{path}: {e.strerror or e}; the folder of the store must be writable") from e
+        raise StoreUnusable(f"{path}: {os_words(e)}") from e
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -74,7 +74,7 @@ def lock_holder(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as e:
-        raise StoreUnusable(f"{path}: {e.strerror or e}; the folder of the store must be readable") from e
+        raise StoreUnusable(f"{path}: {os_words(e)}") from e
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,7 +9,6 @@ from hip3.core import units
 from hip3.core.records import IntentRecord
 from hip3.core.remembered import OVERLAP_MS, Remembered, RememberedOrder
 from hip3.core.risk import DAY_MS
-from hip3.core.scribe import CURSOR_TIME_KEY
 from hip3.store.repository import Repository
 
 
@@ -18,7 +17,7 @@ def remember(repository: Repository, account: str, now_ms: int) -> Remembered:
     day_ms = now_ms - now_ms % DAY_MS
     values = repository.state(account)
     orders = tuple(RememberedOrder(row.intents[-1], row.result) for row in repository.unfinished_orders(account))
-    since = min([int(values.get(CURSOR_TIME_KEY, "0")), *(order.intent.created_ms for order in orders)]) - OVERLAP_MS
+    since = min([Remembered(values).cursor_ms or 0, *(order.intent.created_ms for order in orders)]) - OVERLAP_MS
     seen = tuple((fill.coin, fill.time_ms, fill.tid) for fill in repository.fills(account, since))
     trades = repository.trades(account, day_ms, day_ms + DAY_MS)
     pnl = sum((trade.realized_usd - trade.fees_usd for trade in trades), units.ZERO)

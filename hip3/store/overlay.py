@@ -20,7 +20,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, and_, bindparam, fun
 
 from hip3.store import schema
 from hip3.store.apply import batch_of, own_state
-from hip3.store.database import is_postgres, may_write_temporary
+from hip3.store.database import SAVE_THE_REST, is_postgres, may_write_temporary
 from hip3.store.errors import StoreDamaged
 from hip3.store.rows import Batch, Row
 from hip3.store.segments import Group, Segment, pending, read_spool
@@ -119,7 +119,12 @@ def _position(connection: Connection, spool_id: str, *, under_view: bool) -> int
     table = STORED_STATE if under_view else schema.system_state.name
     query = text(f"SELECT value FROM {table} WHERE account = :account AND key = :key")  # noqa: S608 - names of ours
     found = connection.execute(query, {"account": schema.OWN, "key": schema.SPOOL + spool_id}).scalar()
-    return None if found is None else int(found)
+    try:
+        return None if found is None else int(found)
+    except ValueError:
+        raise StoreDamaged(
+            f"system_state {schema.SPOOL}{spool_id} is {found!r}, expected a number; {SAVE_THE_REST}"
+        ) from None
 
 
 def _build(connection: Connection, groups: Sequence[Group]) -> tuple[str, ...]:

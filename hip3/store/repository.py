@@ -26,11 +26,13 @@ from hip3.core.records import (
 )
 from hip3.store import schema
 from hip3.store.audit import ChainHead, Verdict, head_of, verify
-from hip3.store.database import NO_SPOOL, Place, cause_of, connect, is_postgres, no_store, open_reader
+from hip3.store.checks import BadRow, check_row
+from hip3.store.database import NO_SPOOL, SAVE_THE_REST, Place, connect, is_postgres, no_store, open_reader, refusal
 from hip3.store.encoding import mapping_of
-from hip3.store.errors import StoreUnusable
+from hip3.store.errors import StoreDamaged
 from hip3.store.lock import lock_holder, server_lock_holder
 from hip3.store.overlay import Overlay
+from hip3.store.rows import TABLES
 from hip3.store.segments import read_spool
 from hip3.store.versions import check_version, program_versions
 
@@ -79,8 +81,12 @@ class AuditRow:
     hash: str
 
 
+TABLE_OF: Mapping[type, Table] = TABLES | {RunRow: schema.runs, AuditRow: schema.audit_log}
+
+
 def record_of(cls: type[T], row: RowMapping) -> T:
-    """A record from the columns that are named like its fields; mappings from their JSON."""
+    """A record from the columns that are named like its fields; mappings from their JSON. Raises BadRow."""
+    check_row(TABLE_OF[cls], dict(row))
     values = {a.name: row[a.name] for a in attrs.fields(cast(Any, cls))}
     for name in ("inputs", "trail", "evidence", "metadata"):
         if name in values:
@@ -117,7 +123,9 @@ class Repository:
                     self._lay(self.spool, connection)
                 yield connection
         except DBAPIError as e:
-            raise StoreUnusable(f"{self.place.name}: cannot be read: {cause_of(e)}") from e
+            raise refusal(self.place.name, e, "cannot be read", on_server=self.place.file is None) from e
+        except BadRow as e:
+            raise StoreDamaged(f"{self.place.name}: {e}; {SAVE_THE_REST}") from e
 
     @staticmethod
     def _lay(spool: Overlay, connection: Connection) -> None:
@@ -143,8 +151,10 @@ class Repository:
         """The values that the runs of the account kept, by key."""
         table = schema.system_state
         with self._reading() as connection:
-            rows = connection.execute(select(table.c.key, table.c.value).where(table.c.account == account))
-            return {row.key: row.value for row in rows}
+            rows = connection.execute(select(table).where(table.c.account == account)).mappings().all()
+            for row in rows:
+                check_row(table, dict(row))
+            return {row["key"]: row["value"] for row in rows}
 
     def state_times(self, account: str) -> dict[str, int]:
         """When each of the values of `state` was put, Unix ms."""
@@ -288,7 +298,11 @@ class Repository:
 
     def audit_head(self) -> ChainHead:
         """Number and hash of the last row; no row is looked at."""
-        return head_of(self.state(schema.OWN).get(schema.AUDIT_HEAD))
+        text = self.state(schema.OWN).get(schema.AUDIT_HEAD)
+        try:
+            return head_of(text)
+        except ValueError as e:
+            raise StoreDamaged(f"{self.place.name}: system_state {schema.AUDIT_HEAD} is {text!r}; {SAVE_THE_REST}") from e
 
     def verify_audit(self) -> Verdict:
         """Checks the whole chain."""

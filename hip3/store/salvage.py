@@ -21,16 +21,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hip3.core.clock import Clock
 from hip3.store import schema
-from hip3.store.apply import Applier, note_by_hand
+from hip3.store.apply import Applier, note_by_hand, own_state
 from hip3.store.audit import ChainHead, head_text
 from hip3.store.backup import file_of, put_aside
-from hip3.store.database import Place, cause_of, place_of_file
-from hip3.store.errors import StoreMissing, StoreUnusable
+from hip3.store.checks import why_wrong
+from hip3.store.database import BUSY, Place, connect, is_kind, open_reader, place_of_file, refusal
+from hip3.store.errors import SchemaVersionMismatch, StoreDamaged, StoreMissing, StoreUnusable, os_words
 from hip3.store.rows import Batch
 from hip3.store.segments import Group, Segment, read_spool
 from hip3.store.store import apply_all, open_applier
+from hip3.store.versions import database_version, program_versions
 
 REBUILDING = ".rebuilding"
+NOT_DAMAGE = (*BUSY, "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_NOMEM")
+"""What keeps a whole file from being read: its rows are not lost, so nothing is rebuilt without them."""
 
 
 @define
@@ -52,6 +56,7 @@ def rebuild(place: Place, clock: Clock) -> Rebuilt:
     fresh = place_of_file(file.with_name(file.name + REBUILDING))
     assert fresh.file is not None
     done = Rebuilt()
+    _refuse_unknown(place)
     try:
         for leftover in _files(fresh.file):
             leftover.unlink(missing_ok=True)
@@ -67,8 +72,11 @@ def rebuild(place: Place, clock: Clock) -> Rebuilt:
         _to_one_file(fresh.file)
         done.kept = put_aside(place, "before-rebuild", clock.wall_ms())
         fresh.file.replace(file)
-    except (OSError, sqlite3.Error, SQLAlchemyError) as e:
-        raise StoreUnusable(f"{file}: cannot be rebuilt: {cause_of(e)}; the old files are as they were") from e
+    except OSError as e:
+        raise StoreUnusable(f"{file}: cannot be rebuilt: {os_words(e)}; the old files are as they were") from e
+    except (sqlite3.Error, SQLAlchemyError) as e:
+        said = refusal(str(file), e, "cannot be rebuilt", on_server=False)
+        raise StoreUnusable(f"{said}; the old files are as they were") from e
     return done
 
 
@@ -80,6 +88,30 @@ def _to_one_file(file: Path) -> None:
     with closing(sqlite3.connect(file)) as raw:
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         raw.execute("PRAGMA journal_mode = DELETE")
+
+
+def _refuse_unknown(place: Place) -> None:
+    """Raises SchemaVersionMismatch for a database of another version: what this one does not know would be left out.
+
+    One whose version cannot be read is rebuilt as one of this version. Raises StoreUnusable for one that is in use.
+    """
+    try:
+        engine = open_reader(place)
+    except StoreMissing:
+        return
+    head, version = program_versions().head, None
+    try:
+        with connect(engine, place) as connection:
+            version = database_version(connection, place.name)
+    except (StoreDamaged, SchemaVersionMismatch):
+        pass  # what there is to be saved
+    finally:
+        engine.dispose()
+    if version not in (None, head):
+        raise SchemaVersionMismatch(
+            f"{place.name}: has schema {version!r}, this version of hip3 works with {head}; run the version that wrote it, "
+            "or `hip3 store migrate` for an older one. Nothing was changed"
+        )
 
 
 # ---- rows of the damaged file
@@ -107,15 +139,29 @@ def _copy_table(
     into = f'INSERT OR IGNORE INTO "{name}" ({found}) VALUES ({", ".join("?" * len(columns))})'  # noqa: S608 - names of ours
     count = 0
     stopped: str | None = None
+    table = schema.METADATA.tables[name]
+    left_out: dict[str, None] = {}
     for order in ("", " DESC"):
         query = f'SELECT {found} FROM "{name}" NOT INDEXED ORDER BY rowid{order}'  # noqa: S608 - as above
-        try:
-            for row in _rows(source, query):
+        rows = _rows(source, query)
+        while True:
+            try:
+                row = next(rows, None)
+            except sqlite3.DatabaseError as e:
+                if is_kind(e, NOT_DAMAGE):
+                    raise
+                stopped = str(e)
+                break
+            if row is None:
+                break
+            wrong = why_wrong(table, dict(zip(columns, row, strict=True)))
+            if wrong is not None:
+                left_out[wrong] = None  # both ways may meet it
+            else:
                 count += target.execute(into, row).rowcount
-        except sqlite3.DatabaseError as e:
-            stopped = str(e)
-        else:
+        if stopped is None:
             break
+    done.lost += [f"{wrong}: the row was left out" for wrong in left_out]
     if stopped is not None:
         done.lost.append(f"table {name}: {count} rows were readable, others were not: {stopped}")
     return count
@@ -141,8 +187,8 @@ def _derive(applier: Applier, segments: Sequence[Segment], done: Rebuilt) -> Non
             .scalar_subquery()
         )
         connection.execute(intents.update().values(settled_ms=settled))
-        state = schema.system_state
-        known = set(connection.execute(select(state.c.key).where(state.c.account == schema.OWN)).scalars())
+        own = own_state(connection)
+        known = {key for key, value in own.items() if not key.startswith(schema.SPOOL) or value.isdecimal()}
         batch = Batch(ChainHead(0, ""))
         if last is not None:
             batch.set_state(schema.OWN, schema.AUDIT_HEAD, head_text(ChainHead(last.seq, last.hash)), now)

@@ -6,7 +6,7 @@ Every row belongs to an account (its address in lower case) and to the run that 
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.engine import Dialect
@@ -36,8 +36,11 @@ class DecimalText(TypeDecorator[Decimal]):
         return decimal_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - its signature
-        """Exactly what was stored."""
-        return None if value is None else Decimal(value)
+        """Exactly what was stored; what is no decimal comes as it is, for `checks.py` to name."""
+        try:
+            return None if value is None else Decimal(value)
+        except (InvalidOperation, TypeError, ValueError):
+            return value  # type: ignore[return-value]  # damage
 
 
 BIG_SERIAL = BigInteger().with_variant(Integer, "sqlite")

@@ -17,19 +17,11 @@ from attrs import define, field
 
 from hip3.core.records import Record, StorageUnavailable, Transition
 from hip3.store.encoding import encode_records, frame
-from hip3.store.errors import StoreUnusable
+from hip3.store.errors import StoreUnusable, os_words
 from hip3.store.segments import Group, Header, Segment, header_line, segment_path
 
 SEGMENT_BYTES = 4 << 20
 """Ours: some 8,000 orders; small enough that a drained spool gives its space back soon."""
-REMEDY = {
-    errno.ENOSPC: "the disk is full: free some space",
-    errno.EDQUOT: "the quota of the disk is used up: free some space",
-    errno.EROFS: "the file system is read-only: mount it writable, or set another state folder",
-    errno.EFBIG: "the file may not grow further: raise the limit of the file size (ulimit -f)",
-    errno.EACCES: "the folder may not be written: give the user of this process the right to",
-    errno.EIO: "the disk fails: look at the system's log and move the state folder to another one",
-}
 
 
 def _nothing() -> None:
@@ -74,6 +66,11 @@ class Spool:
     def next_seq(self) -> int:
         """Number of the group that comes next."""
         return self._seq
+
+    @property
+    def unwritten(self) -> int:
+        """Records that are neither in the file nor in the database, and would be lost with the process."""
+        return len(self._pending) + self.lost
 
     def put(self, record: Record) -> None:
         """Joins the next commit. Never raises: beyond the bound a record is dropped and counted in `lost`."""
@@ -166,8 +163,17 @@ class Spool:
             self._torn = True
 
     def _unavailable(self, error: OSError) -> StorageUnavailable:
-        remedy = REMEDY.get(error.errno or 0, "look at the file system of this folder")
-        return StorageUnavailable(f"spool {self.folder}: cannot be written: {error.strerror or error}; {remedy}")
+        return StorageUnavailable(f"spool {self.folder}: cannot be written: {os_words(error)}")
+
+    def why_gone(self) -> str | None:
+        """A sentence where the present segment was removed under this process: what is committed would not survive it."""
+        if self._fd < 0 or os.fstat(self._fd).st_nlink:
+            return None
+        name = segment_path(self.folder, self._file_seq).name
+        return (
+            f"spool {self.folder}: {name} was removed while this process writes to it; end the bot (it flattens) and start "
+            "it again"
+        )
 
     def open(self) -> None:
         """Makes the folder and this run's first segment. Raises StoreUnusable."""

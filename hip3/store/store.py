@@ -11,8 +11,8 @@ from hip3.core.clock import Clock
 from hip3.core.records import Recorder
 from hip3.store.apply import Applier, note_by_hand
 from hip3.store.backup import Contents, DailyBackup, make_backup, restore
-from hip3.store.database import Place, cause_of, in_words, open_engine
-from hip3.store.errors import StoreUnusable
+from hip3.store.database import SAVE_THE_REST, Place, in_words, open_engine
+from hip3.store.errors import StoreDamaged, StoreUnusable, os_words
 from hip3.store.lock import StoreLock, take_lock
 from hip3.store.repository import Repository
 from hip3.store.retention import Retention
@@ -82,6 +82,11 @@ class Store:
     def waiting_rows(self) -> int:
         """Records that the database does not have yet."""
         return self._spool.rows
+
+    @property
+    def lost_rows(self) -> int:
+        """Records that neither the database nor the spool could take; gone with the process."""
+        return self._spool.unwritten
 
     @property
     def peak_rows(self) -> int:
@@ -182,7 +187,7 @@ def make_file(file: Path) -> None:
         if not file.exists():
             file.touch(mode=0o600)
     except OSError as e:
-        raise StoreUnusable(f"{file}: cannot be made: {cause_of(e)}; set another state folder") from e
+        raise StoreUnusable(f"{file}: cannot be made: {os_words(e)}") from e
 
 
 def _open_spool(place: Place, applier: Applier, run: RunInfo, clock: Clock, queue_rows: int) -> tuple[Spool, int]:
@@ -195,7 +200,7 @@ def _open_spool(place: Place, applier: Applier, run: RunInfo, clock: Clock, queu
     try:
         cut_torn_tail(segments)
     except OSError as e:
-        raise StoreUnusable(f"spool {place.spool}: cannot be written: {e.strerror or e}") from e
+        raise StoreUnusable(f"spool {place.spool}: cannot be written: {os_words(e)}") from e
     last = max([applied or 0, *(segment.last_seq for segment in segments)])
     header = Header(FORMAT, spool_id, run.account, run.run_id, run.config_hash, last + 1, now)
     spool = Spool(place.spool, header, queue_rows)
@@ -214,10 +219,19 @@ def groups_left(place: Place, applier: Applier) -> tuple[list[Segment], int | No
     try:
         segments = read_spool(place.spool)
     except OSError as e:
-        raise StoreUnusable(f"spool {place.spool}: cannot be read: {e.strerror or e}") from e
+        raise StoreUnusable(f"spool {place.spool}: cannot be read: {os_words(e)}") from e
     heads = [segment.header for segment in segments if segment.header is not None]
     applied = applier.position(heads[-1].spool_id) if heads else None
-    return segments, applied, pending(segments, applied, REBUILD if place.file is not None else _moved(place))
+    remedy = SAVE_THE_REST if place.file is not None else _moved(place)
+    if applied is None and heads and heads[0].first_seq > 1:
+        raise StoreDamaged(
+            f"{place.name}: knows nothing of the spool {place.spool}, which goes on at group {heads[0].first_seq}: the "
+            f"database was removed, or another one put in its place. {remedy}. To begin anew, move the spool away"
+        )
+    try:
+        return segments, applied, pending(segments, applied, REBUILD if place.file is not None else _moved(place))
+    except StoreDamaged as e:
+        raise StoreDamaged(f"{place.spool}: {e}") from e
 
 
 def _moved(place: Place) -> str:

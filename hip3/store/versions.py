@@ -15,8 +15,8 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from hip3.store import schema
-from hip3.store.database import cause_of, without_deadline
-from hip3.store.errors import SchemaVersionMismatch, StoreDamaged
+from hip3.store.database import is_postgres, refusal, without_deadline
+from hip3.store.errors import SchemaVersionMismatch
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _NAME = re.compile(r"v(\d{4})_\w+\.py")
@@ -58,18 +58,10 @@ def database_version(connection: Connection, place: str) -> str | None:
             raise SchemaVersionMismatch(f"{place}: has tables but no {schema.VERSION_TABLE}: it is no store of hip3")
         rows = connection.execute(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")).scalars().all()  # noqa: S608 - ours
     except DatabaseError as e:
-        raise unreadable(place, e) from e
+        raise refusal(place, e, "cannot be read", on_server=is_postgres(connection)) from e
     if len(rows) != 1:
         raise SchemaVersionMismatch(f"{place}: {schema.VERSION_TABLE} holds {len(rows)} rows, expected 1; restore a backup")
     return str(rows[0])
-
-
-def unreadable(place: str, error: BaseException) -> StoreDamaged:
-    """What a database file says that is none, or no longer one."""
-    return StoreDamaged(
-        f"{place}: cannot be read: {cause_of(error)}; `hip3 store restore` puts a backup in its place, "
-        "`hip3 store rebuild` saves what is readable"
-    )
 
 
 def check_version(connection: Connection, versions: Versions, place: str) -> str | None:

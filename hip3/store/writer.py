@@ -130,7 +130,7 @@ class Writer:
                 continue
             self.transactions += 1
             self.spool.applied(groups[-1].seq)
-            self._say(None)
+            self._say(self.spool.why_gone())
             return
 
     async def _in_database(self, function: Callable[[], Any]) -> Any:

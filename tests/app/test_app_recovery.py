@@ -6,7 +6,9 @@ from decimal import Decimal
 
 import pytest
 import trio
+from attrs import evolve
 
+from hip3.core.causes import Severity
 from hip3.core.gates import Refusal, Verdict
 from hip3.core.ids import OrderSide, TimeInForce
 from hip3.core.records import IntentRecord, StateRecord
@@ -266,6 +268,46 @@ async def test_damaged_risk_counters_halt() -> None:
         await world.started.wait()
         assert world.bot.safety.mode is SafetyMode.HALT
         assert "risk counters" in world.bot.safety.causes[0].message
+        assert (await world.end()).exit_code == 0
+
+
+@pytest.mark.parametrize("key", ["last_processed_timestamp_ms", "last_ingest_ms", "nonce", "run"])
+async def test_a_value_that_cannot_be_read_halts_and_flattens(key: str) -> None:
+    """REC-1, REC-3, LESSONS 3: it is named, and not taken for one that was never there; the latch keeps it."""
+    async with open_world(bot_settings(STOPS), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.positions()), 20)
+        await world.kill()
+        world.recorder.commits.append((StateRecord(key, "garbled", 0),))
+        world.restart()
+        await world.started.wait()
+        causes = {c.code.value: c for c in world.bot.safety.causes}
+        assert world.bot.safety.mode is SafetyMode.HALT
+        assert f"cannot be read: {key} is 'garbled', expected a" in causes["STORAGE_UNAVAILABLE"].message
+        await world.until(lambda: not world.positions(), 20)
+        sent = len(world.events("order_sent"))
+        await trio.sleep(60)
+        assert len(world.events("order_sent")) == sent
+        await world.kill()
+        world.restart()
+        await world.started.wait()
+        assert [c.message for c in world.bot.safety.causes if c.severity is Severity.HALT] == [
+            causes["STORAGE_UNAVAILABLE"].message
+        ]
+        assert (await world.end()).exit_code == 0
+
+
+async def test_an_order_whose_record_no_bot_wrote_is_shown() -> None:
+    """REC-1, LESSONS 3: a side that does not exist is an incident with the order's id, no crash of the start."""
+    async with open_world(bot_settings(STOPS), dislocated().pulse(60).source(), config=FAST) as world:
+        await world.until(lambda: bool(world.positions()), 20)
+        await world.kill()
+        sent = next(r for r in world.recorder.records if isinstance(r, IntentRecord))
+        strange = evolve(sent, cloid=sent.cloid[:-1] + "f", side="SIDEWAYS")
+        world.recorder.commits.append((strange,))
+        world.restart()
+        await world.started.wait()
+        (note,) = world.events("not_recovered")
+        assert (note.fields["subject"], "'SIDEWAYS'" in str(note.fields["why"])) == (strange.cloid, True)
         assert (await world.end()).exit_code == 0
 
 

@@ -30,7 +30,10 @@ from hip3.settings import LoadedSettings, load_for_check
 from hip3.settings.load import packaged_config
 from hip3.settings.schema import Settings
 from hip3.simulate.world import START_MS
+from hip3.store.database import place_of_file
 from hip3.store.lock import take_lock
+from hip3.store.segments import FORMAT, Header
+from hip3.store.spool import Spool
 from hip3.store.store import RunInfo, open_store
 from hip3.venue.hyperliquid.endpoints import Endpoints
 from hip3.venue.hyperliquid.errors import BackendMissing
@@ -283,6 +286,26 @@ def test_a_newer_schema_fails_and_is_not_touched(start: Start) -> None:
     assert "9999" in found[C.SCHEMA].value
     with closing(sqlite3.connect(file)) as db:
         assert db.execute("select version_num from schema_version").fetchall() == [("9999",)]
+
+
+def test_a_spool_that_a_start_would_refuse_fails(start: Start) -> None:
+    """OPS-2, STO-4: preflight says what the start would: which group is not what was written, and what helps."""
+    loaded = start.load('network = "paper"')
+    place = place_of_file(make_store(start, loaded))
+    for made in place.spool.iterdir():
+        made.unlink()
+    spool = Spool(place.spool, Header(FORMAT, "spool-1", "0xaa", "run-1", "", 1, 1), 8)
+    spool.open()
+    for n in range(3):
+        spool.put(StateRecord("key", str(n), n))
+        spool.commit()
+    spool.close()
+    (segment,) = place.spool.iterdir()
+    segment.write_bytes(segment.read_bytes().replace(b'"1"', b'"7"', 1))
+    found = of_store(start, loaded)
+    assert found[C.STORE].level is Level.FAIL
+    assert "group 2 has another checksum" in found[C.STORE].value
+    assert "`hip3 store rebuild`" in found[C.STORE].value
 
 
 def test_a_store_that_is_no_database_fails(start: Start) -> None:

@@ -256,7 +256,9 @@ def test_a_database_that_is_locked_at_the_start_is_said(file_bench: Bench, monke
     put_all(store, intent(1))
     kill(store)
     blocker = open_blocker(file_bench)
-    with pytest.raises(StoreUnusable, match="database is locked; look at"):
+    with pytest.raises(
+        StoreUnusable, match=r"paper\.db: .*database is locked; another program holds a lock on it: end that one"
+    ):
         file_bench.open("run-2")
     blocker()
     assert file_bench.open("run-3").recovered == 1
