@@ -29,14 +29,9 @@ from hip3.ops.report_view import (
     TRADE_COLUMNS_NARROW,
     Sheet,
     checkpoint_sheet,
-    decay_sheet,
-    fate_sheet,
-    figures_sheet,
-    group_sheets,
     headline,
-    money_sheet,
+    number_sheets,
     origin_lines,
-    rates_sheet,
     trades_sheet,
 )
 from hip3.ops.stores import known_sources, source_at
@@ -159,12 +154,10 @@ def print_report(made: Report, page: Path | None) -> None:
         console.print(Text(printable(line), "dim"))
     for judged in made.checkpoints:
         _print(console, checkpoint_sheet(judged), JUDGEMENT_STYLES[judged.judgement])
-    for sheet in (figures_sheet(made), rates_sheet(made), money_sheet(made), fate_sheet(made), decay_sheet(made)):
-        _print(console, sheet)
     trades = trades_sheet(made, TRADES_PRINTED)
     if console.width < PLAIN_WIDTH:
         trades = trades.only(TRADE_COLUMNS_NARROW)
-    for sheet in (*group_sheets(made), trades):
+    for sheet in (*number_sheets(made), trades):
         _print(console, sheet)
     console.print()
     console.print(Text("What these numbers cannot say", "bold"))

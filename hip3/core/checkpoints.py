@@ -127,6 +127,8 @@ class Measured:
     value: Decimal | None
     low: Decimal | None = None
     high: Decimal | None = None
+    said: str = ""
+    """What a count is made of, for its remark."""
 
 
 @frozen
@@ -183,7 +185,8 @@ def _judge(rule: Rule, needed: int, trades: int, m: Measured) -> Finding:
     holds = rule.relation.holds(m.value, rule.limit)
     if missing:
         side = "inside" if holds else "outside"
-        return Finding(rule, m, Judgement.NOT_YET, missing, f"so far {side} the limit")
+        remark = "; ".join(filter(None, (f"so far {side} the limit", m.said)))
+        return Finding(rule, m, Judgement.NOT_YET, missing, remark)
     return Finding(rule, m, Judgement.PASSED if holds else Judgement.FAIL, 0, _doubt(rule, m, holds=holds))
 
 
@@ -200,7 +203,7 @@ def _is_beyond(rule: Rule, m: Measured, is_due: bool) -> bool:
 def _doubt(rule: Rule, m: Measured, *, holds: bool) -> str:
     """What the interval takes back of the verdict; empty where it agrees. PnL and missed stops are no estimates."""
     if rule.measure in (Measure.PNL, Measure.MISSED_STOPS):
-        return ""
+        return m.said
     if m.low is None or m.high is None:
         return "no interval: all values are equal"
     other = m.low if (rule.relation is Relation.BELOW) is not holds else m.high

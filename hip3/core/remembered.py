@@ -24,6 +24,9 @@ from hip3.core.trades import NO_REASON
 from hip3.fsm.table import Refused
 
 OVERLAP_MS = 5_000  # REC-1: fills since the cursor are asked for from so much earlier
+RECOVERY, ACCOUNT, NO_BOT_RAN = "recovery", "account", "NO_BOT_RAN"
+"""Category, entity and reason of the audit row with which a run says from when to when no bot ran, Unix ms; there is none
+after a flat end, nor where the last sign of life is not known."""
 RUN_KEY = "run"
 """Start of the run: `<run id>|<wall ms>|<configuration hash>`."""
 ENDED_KEY = "run_ended"
@@ -49,6 +52,8 @@ class Remembered:
     pnl_today_usd: Decimal = units.ZERO
     last_row_ms: int | None = None
     """Time of the last row of the audit log; None where there is none."""
+    alive_ms: int | None = None
+    """Our time of the last run's last heartbeat, where it is known."""
 
     @property
     def is_empty(self) -> bool:

@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from hip3.core.checkpoints import CHECKPOINTS, Decision, Judged, Measure, Measured, decide, judge
 from hip3.core.intervals import Mean, Rate, mean_of, rate_of
+from hip3.core.missed import Away, MissedStop, missed_stops
 from hip3.core.records import FollowUpRecord, IntentRecord, ResultRecord, SignalRecord, TradeRecord, Transition
 from hip3.core.trade_figures import (
     OrderCounts,
@@ -47,6 +48,8 @@ class ReportInput:
     intents: tuple[IntentRecord, ...] = ()
     results: tuple[ResultRecord, ...] = ()
     transitions: tuple[Transition, ...] = ()
+    away: tuple[Away, ...] = ()
+    """When no bot ran, where that is known."""
     since_ms: int | None = None
     source: str = ""
     """Where the records were read, for people."""
@@ -119,6 +122,7 @@ class Report:
     input: ReportInput = field(repr=False)
     trades: tuple[TradeFigures, ...]
     totals: Totals
+    missed: tuple[MissedStop, ...]
     fate: SignalFate
     decay: tuple[DecayPoint, ...]
     by_exit: tuple[Group, ...]
@@ -142,14 +146,17 @@ def make_report(given: ReportInput) -> Report:
     intents = [i for i in given.intents if i.created_ms >= since]
     signals = [s for s in given.signals if s.detected_ms >= since]
     recent = [t for t in given.transitions if t.at_ms >= since]
-    totals = _totals(given, figures, intents, last, left_overdue(given.trades, recent))
+    left = left_overdue(given.trades, recent)
+    missed = missed_stops(figures, left, given.away, given.time_stop_ms, given.stop_late_ms)
+    totals = _totals(figures, intents, last, len(missed), len(left))
     fate = _fate(signals, figures, intents, last)
-    measures = _measures(totals)
+    measures = _measures(totals, missed)
     judged = tuple(judge(checkpoint, len(figures), measures) for checkpoint in CHECKPOINTS)
     return Report(
         input=given,
         trades=figures,
         totals=totals,
+        missed=missed,
         fate=fate,
         decay=_decay(signals, given.follow_ups, {f.signal_id for f in figures}),
         by_exit=_groups(figures, lambda f: f.exit_reason),
@@ -166,17 +173,15 @@ def equity(trades: Sequence[TradeFigures]) -> list[Decimal]:
 
 
 def _totals(
-    given: ReportInput,
     figures: Sequence[TradeFigures],
     intents: Sequence[IntentRecord],
     last: Mapping[str, ResultRecord],
+    missed: int,
     left: int,
 ) -> Totals:
     """`left`: positions overdue and never ended, which are missed stops and failed closes too."""
     n = len(figures)
-    limit = given.time_stop_ms + given.stop_late_ms
     flat_times = [f.flat_time_ms for f in figures if f.flat_time_ms is not None]
-    missed = sum(f.flatten_failed or f.holding_ms > limit for f in figures)
     closed = [f for f in figures if f.flat_time_ms is not None or f.flatten_failed]
     in_time = sum(not f.flatten_failed and (f.flat_time_ms or 0) <= FLATTEN_DEADLINE_MS for f in closed)
     return Totals(
@@ -196,7 +201,7 @@ def _totals(
         flat_time_ms=mean_of(map(Decimal, flat_times)),
         entries=count_orders((i for i in intents if not i.reduce_only), last),
         closes=count_orders((i for i in intents if i.reduce_only), last),
-        missed_stops=rate_of(missed + left, n + left),
+        missed_stops=rate_of(missed, n + left),
         flatten_success=rate_of(in_time, len(closed) + left),
     )
 
@@ -213,7 +218,7 @@ def _drawdown(curve: Sequence[Decimal]) -> Decimal:
     return worst
 
 
-def _measures(t: Totals) -> dict[Measure, Measured]:
+def _measures(t: Totals, missed: Sequence[MissedStop]) -> dict[Measure, Measured]:
     entries = t.entries.rate
     low, high = t.pnl.low, t.pnl.high
     return {
@@ -227,11 +232,19 @@ def _measures(t: Totals) -> dict[Measure, Measured]:
         ),
         Measure.ACTUAL_EDGE: _measured(t.actual),
         Measure.NET_EDGE: _measured(t.net),
-        Measure.MISSED_STOPS: Measured(t.trades, Decimal(t.missed_stops.k) if t.missed_stops.n else None),
+        Measure.MISSED_STOPS: Measured(
+            t.trades, Decimal(t.missed_stops.k) if t.missed_stops.n else None, said=_while_away(missed)
+        ),
         Measure.FLATTEN_SUCCESS: Measured(
             t.flatten_success.n, t.flatten_success.rate, t.flatten_success.low, t.flatten_success.high
         ),
     }
+
+
+def _while_away(missed: Sequence[MissedStop]) -> str:
+    """What a person wants to know beside the count; empty where nothing was missed."""
+    away = sum(m.while_away for m in missed)
+    return f"{away} of them due while no bot ran" if missed else ""
 
 
 def _measured(mean: Mean) -> Measured:

@@ -175,12 +175,13 @@ def _failed(by_coin: Mapping[str, Sequence[TradeRecord]], transitions: Iterable[
     return {id(owner) for owner in owners if owner is not None}
 
 
-def left_overdue(trades: Iterable[TradeRecord], transitions: Iterable[Transition]) -> int:
-    """Positions given up as overdue that no trade of the records ends: failures without a row of their own."""
+def left_overdue(trades: Iterable[TradeRecord], transitions: Iterable[Transition]) -> tuple[str, ...]:
+    """Markets with a position given up as overdue that no trade of the records ends: failures without a row of their own."""
     by_coin = _by_coin(trades)
-    return sum(
-        any(_owner(by_coin.get(coin, ()), at_ms) is None for at_ms in times)
+    return tuple(
+        coin
         for coin, times in failures_by_coin(transitions).items()
+        if any(_owner(by_coin.get(coin, ()), at_ms) is None for at_ms in times)
     )
 
 

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from hip3.core.clock import Clock
-from hip3.core.remembered import NOTHING, Remembered
+from hip3.core.remembered import NOTHING, RUN_KEY, Remembered
+from hip3.ops.heartbeat import NoBeat, read_beat
 from hip3.ops.session import Keeping
 from hip3.settings.schema import Settings
 from hip3.store.database import Place, place_of_file, place_of_url
@@ -100,6 +101,18 @@ async def keep(
     store: Store = await trio.to_thread.run_sync(opening) if run_sync is in_thread else opening()
 
     def memory(_account: str | None) -> Remembered:
-        return NOTHING if account is None else remember(store.repository, owner, clock.wall_ms())
+        if account is None:
+            return NOTHING
+        found = remember(store.repository, owner, clock.wall_ms())
+        return evolve(found, alive_ms=_alive_ms(state, found.values.get(RUN_KEY, "")))
 
     return Kept(store, Keeping(store.recorder, memory, config_hash, run_id))
+
+
+def _alive_ms(state: Path, last_run: str) -> int | None:
+    """Our time of the last heartbeat of the run that `RUN_KEY` names; None where the file is another's, or none."""
+    try:
+        beat = read_beat(state)
+    except NoBeat:
+        return None
+    return beat.wall_ms if str(beat.run_id) == last_run.partition("|")[0] else None

@@ -12,19 +12,7 @@ from html import escape
 from hip3.core.checkpoints import Decision, Judgement
 from hip3.core.report import Report
 from hip3.ops.report_plots import Plot, plots
-from hip3.ops.report_view import (
-    Sheet,
-    checkpoint_sheet,
-    decay_sheet,
-    fate_sheet,
-    figures_sheet,
-    group_sheets,
-    headline,
-    money_sheet,
-    origin_lines,
-    rates_sheet,
-    trades_sheet,
-)
+from hip3.ops.report_view import Sheet, checkpoint_sheet, headline, number_sheets, origin_lines, trades_sheet
 
 _TONES = {
     Decision.GO: "pass",
@@ -112,17 +100,12 @@ def report_page(report: Report) -> str:
         '<h2>Plots</h2><div class="plots">',
         *_figures(drawn),
         "</div><h2>Numbers</h2>",
-        *map(_card, _sheets(report)),
+        *map(_card, (*number_sheets(report), trades_sheet(report))),
         "</main>",
         f"<script>{_SCRIPT}</script>" if any(p.figure is not None for p in drawn) else "",
         "</body></html>\n",
     ]
     return "".join(parts)
-
-
-def _sheets(report: Report) -> Iterable[Sheet]:
-    yield from (figures_sheet(report), rates_sheet(report), money_sheet(report), fate_sheet(report), decay_sheet(report))
-    yield from (*group_sheets(report), trades_sheet(report))
 
 
 def _figures(drawn: Iterable[Plot]) -> Iterable[str]:

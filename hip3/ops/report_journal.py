@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import define, field
 
+from hip3.core.missed import Away
 from hip3.core.records import (
     NOT_JUDGED,
     REPLACED,
@@ -45,6 +46,7 @@ class RunRecords:
     intents: list[IntentRecord] = field(factory=list)
     results: list[ResultRecord] = field(factory=list)
     transitions: list[Transition] = field(factory=list)
+    away: list[Away] = field(factory=list)
     is_cut: bool = False
     """The journal outgrew its bound: its beginning is gone."""
     unread: int = 0
@@ -100,6 +102,11 @@ def _guards(records: RunRecords, e: Entry) -> None:
 
 def _turned(records: RunRecords, e: Entry) -> None:
     records.is_cut = records.is_cut or e.get("dropped_older") is True
+
+
+def _recovered(records: RunRecords, e: Entry) -> None:
+    if e.get("alive_ms") is not None and e.get("ended_flat") is not True:
+        records.away.append(Away(int(str(e["alive_ms"])), wall_ms(e)))
 
 
 def _signal(records: RunRecords, e: Entry) -> None:
@@ -216,6 +223,7 @@ _TAKES: Mapping[str, Callable[[RunRecords, Entry], None]] = {
     "signer_address": _account,
     "safety_guards": _guards,
     "journal_turned": _turned,
+    "recovered": _recovered,
     "signal": _signal,
     "signal_judged": _judged,
     "signal_replaced": _replaced,

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from hip3.core.checkpoints import Finding, Judged
 from hip3.core.intervals import Mean, Rate
+from hip3.core.missed import MissedStop
 from hip3.core.report import DecayPoint, Group, Report
 from hip3.core.trade_figures import OrderCounts, TradeFigures
 from hip3.ops.report_view import headline
@@ -56,6 +57,7 @@ def report_object(report: Report) -> dict[str, object]:
             "holding_ms": mean(totals.holding_ms),
             "flat_time_ms": mean(totals.flat_time_ms),
         },
+        "missed_stops": [_missed(m) for m in report.missed],
         "signals": {"total": fate.total, "traded": _rate(fate.traded), "not_traded": dict(fate.reasons)},
         "decay": [_decay(p) for p in report.decay],
         "by_exit": [_group(g) for g in report.by_exit],
@@ -118,6 +120,19 @@ def _decay(p: DecayPoint) -> dict[str, object]:
 
 def _group(g: Group) -> dict[str, object]:
     return {"name": g.name, "trades": g.trades, "pnl_usd": number(g.pnl_usd), "net_edge_bps": _mean(g.net)}
+
+
+def _missed(m: MissedStop) -> dict[str, object]:
+    return {
+        "coin": m.coin,
+        "side": m.side,
+        "due_ms": m.due_ms,
+        "exit_ms": m.exit_ms,
+        "late_ms": m.late_ms,
+        "no_bot_ms": m.away_ms,
+        "while_no_bot_ran": m.while_away,
+        "exit_reason": m.exit_reason,
+    }
 
 
 def _trade(t: TradeFigures) -> dict[str, object]:

@@ -69,6 +69,7 @@ def _joined(runs: Sequence[RunRecords], others: int, paths: Sequence[Path], sele
         intents=_all(r.intents for r in runs),
         results=_all(r.results for r in runs),
         transitions=_all(r.transitions for r in runs),
+        away=_all(r.away for r in runs) if len(accounts) == 1 else (),
         since_ms=selection.since_ms,
         source=f"{_count(len({r.path for r in runs}), 'journal')} in {paths[0].parent}",
         network=runs[0].network,

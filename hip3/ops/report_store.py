@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from attrs import frozen
 
+from hip3.core.missed import Away
 from hip3.core.records import Transition
+from hip3.core.remembered import ACCOUNT, NO_BOT_RAN, RECOVERY
 from hip3.core.report import ReportInput
 from hip3.fsm.position import PositionState
 from hip3.ops import run_facts
@@ -73,6 +75,7 @@ def _read(store: OpenStore, others: Sequence[str], selection: Selection) -> Repo
         intents=_all(spans, lambda s: reader.intents(s.account, s.before, s.high)),
         results=_all(spans, lambda s: reader.results_between(s.account, s.before)),
         transitions=tuple(_overdue(reader, spans)),
+        away=tuple(_away(reader, accounts[0])) if len(accounts) == 1 else (),
         since_ms=selection.since_ms,
         source=f"store {store.name}",
         network=store.source.network,
@@ -103,6 +106,15 @@ def _overdue(reader: Repository, spans: Sequence[_Span]) -> list[Transition]:
         Transition(row.timestamp_ms, row.category, row.entity_id, row.from_state, row.to_state, row.reason_code)
         for row in rows
         if row.account in of and of[row.account].before <= row.timestamp_ms < of[row.account].high
+    ]
+
+
+def _away(reader: Repository, account: str) -> list[Away]:
+    rows = reader.audit(category=RECOVERY, entity_id=ACCOUNT)
+    return [
+        Away(int(row.from_state), int(row.to_state))
+        for row in rows
+        if row.account == account and row.reason_code == NO_BOT_RAN
     ]
 
 

@@ -121,6 +121,19 @@ def _interval_text(measure: Measure, m: Measured) -> str:
 # ---- the figures
 
 
+def number_sheets(report: Report) -> tuple[Sheet, ...]:
+    """All tables but the checkpoints and the trades, in the order in which they are shown."""
+    return (
+        figures_sheet(report),
+        rates_sheet(report),
+        missed_sheet(report),
+        money_sheet(report),
+        fate_sheet(report),
+        decay_sheet(report),
+        *group_sheets(report),
+    )
+
+
 def figures_sheet(report: Report) -> Sheet:
     """Means, each with its interval, its n, and the share of signals not traded beside it (JRN-3)."""
     t = report.totals
@@ -179,6 +192,30 @@ def money_sheet(report: Report) -> Sheet:
         ("largest fall from a high, USD", usd_text(t.drawdown_usd)),
     )
     return Sheet("Sums", ("sum", "value"), rows, _words("sum"))
+
+
+def missed_sheet(report: Report) -> Sheet:
+    """Each missed stop with how long no bot ran after it was due; no row where none was missed."""
+    rows = tuple(
+        (
+            UNKNOWN if m.due_ms is None else time_text(m.due_ms),
+            m.coin,
+            UNKNOWN if m.side is None else side_text(m.side),
+            UNKNOWN if m.late_ms is None else duration_text(m.late_ms),
+            duration_text(m.away_ms) if m.away_ms else UNKNOWN,
+            "no bot ran" if m.while_away else "missed by a running bot" if m.due_ms is not None else "not ended on record",
+            UNKNOWN if m.exit_reason is None else EXIT_WORDS.get(m.exit_reason, m.exit_reason),
+        )
+        for m in report.missed
+    )
+    away = sum(m.while_away for m in report.missed)
+    title = f"Missed stops: {len(rows)}" + (f", of which {away} due while no bot ran" if away else "")
+    columns = ("due, UTC", "market", "side", "late", "no bot ran", "why", "exit")
+    note = (
+        "All of them count. No bot ran from the last heartbeat of a run to the next start; a stop that was due then is told "
+        "apart where the next run closed the position at once."
+    )
+    return Sheet(title, columns, rows, _words("due, UTC", "market", "side", "why", "exit"), note)
 
 
 def fate_sheet(report: Report) -> Sheet:
@@ -251,7 +288,7 @@ def _trade_row(t: TradeFigures) -> tuple[str, ...]:
     return (
         time_text(t.exit_ms)[5:],
         t.coin,
-        "long" if t.side == "BUY" else "short",
+        side_text(t.side),
         _number(t.expected_edge_bps, "bps"),
         _number(t.actual_edge_bps, "bps"),
         _number(t.slippage_bps, "bps"),
@@ -292,6 +329,11 @@ def not_traded_text(report: Report) -> str:
 def reason_text(reason: str) -> str:
     """Why a signal was not traded, in words."""
     return _VERDICTS.get(reason) or verdict_words(reason)
+
+
+def side_text(side: str) -> str:
+    """Of a position, by the side of its entry."""
+    return "long" if side == "BUY" else "short"
 
 
 def time_text(wall_ms: int) -> str:

@@ -6,7 +6,17 @@ from hip3.bot import Bot
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.causes import Cause, Clears, ReasonCode, Severity
 from hip3.core.records import IncidentRecord
-from hip3.core.remembered import ENDED_KEY, OVERLAP_MS, RUN_KEY, Remembered, resume_books, resume_limits
+from hip3.core.remembered import (
+    ACCOUNT,
+    ENDED_KEY,
+    NO_BOT_RAN,
+    OVERLAP_MS,
+    RECOVERY,
+    RUN_KEY,
+    Remembered,
+    resume_books,
+    resume_limits,
+)
 from hip3.core.scribe import CURSOR_TIME_KEY, RISK_KEY
 from hip3.ops import latch, run_facts
 
@@ -47,7 +57,10 @@ def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: s
         cursor_ms=memory.cursor_ms,
         entries_today=memory.entries_today,
         ended_flat=memory.ended_flat,
+        alive_ms=memory.alive_ms,
     )
+    if memory.alive_ms is not None and not memory.ended_flat:
+        bot.scribe.transition(RECOVERY, ACCOUNT, str(memory.alive_ms), str(now), NO_BOT_RAN, "from the last heartbeat on")
     if bot.trader is not None and memory.cursor_ms is not None and not memory.ended_flat:
         bot.trader.reconcile.fills_since_ms = memory.cursor_ms - OVERLAP_MS
     gap = gap_cause(memory, bot.settings.reconcile.backfill_window_ms, now)
