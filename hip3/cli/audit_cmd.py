@@ -12,10 +12,12 @@ import attrs
 from cyclopts import Parameter
 
 from hip3.cli.config_cmd import Config, Json
-from hip3.cli.store_cmd import EXIT_REFUSED, Answer, At, answer
+from hip3.cli.store_cmd import EXIT_CONFIGURATION, EXIT_REFUSED, Answer, At, answer
 from hip3.cli.words import printable
+from hip3.ops.files import new_file
 from hip3.ops.journal_file import iso_text, json_value
 from hip3.store.audit import Verdict
+from hip3.store.errors import StoreUnusable
 from hip3.store.repository import AuditRow, Repository, everything_in
 
 PAGE = 5000
@@ -46,9 +48,14 @@ def tail(
     Example: hip3 audit tail -n 50 --category safety
     """
 
+    if rows < 1:
+        print(f"hip3 audit tail: -n {rows}: expected a number above 0", file=sys.stderr)
+        return EXIT_CONFIGURATION
+
     def work(repository: Repository) -> Answer:
-        found = repository.audit_tail(max(rows, 0), category)
-        return [_line(row) for row in found] or ["the audit log is empty"], {"rows": [attrs.asdict(row) for row in found]}
+        found = repository.audit_tail(rows, category)
+        none = "the audit log is empty" if category is None else f"the audit log has no row of category {category}"
+        return [_line(row) for row in found] or [none], {"rows": [attrs.asdict(row) for row in found]}
 
     return answer("audit tail", config, lambda at: _reading(at, work), as_json=as_json)
 
@@ -71,8 +78,13 @@ def export(
         if out is None:
             _write(repository, after, sys.stdout)
             return [], {}
-        with out.expanduser().open("x") as file:
-            count = _write(repository, after, file)
+        try:
+            with new_file(out.expanduser()) as file:
+                count = _write(repository, after, file)
+        except FileExistsError:
+            raise StoreUnusable(f"{out}: is there already; name another file, or remove it") from None
+        except OSError as e:
+            raise StoreUnusable(f"{out}: cannot be written: {e.strerror or e}; name another file") from e
         return [f"{out}: {count} rows"], {"file": str(out), "rows": count}
 
     return answer("audit export", config, lambda at: _reading(at, work), as_json=as_json)

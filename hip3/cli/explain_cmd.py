@@ -84,7 +84,7 @@ def explain(
 
 def _find(stores: Sequence[OpenStore], kept: Sequence[Path], signal_id: str | None, coin: str | None) -> Story:
     """The story of a signal, or of the newest. Raises UnknownSignal, OSError and the errors of the store."""
-    wanted = signal_id or last_stored(stores, coin) or last_signal(kept, coin)
+    wanted = signal_id if signal_id is not None else last_stored(stores, coin) or last_signal(kept, coin)
     stored = find_stored(stores, wanted)
     try:
         told = find_story(kept, wanted)

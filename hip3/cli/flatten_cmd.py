@@ -31,6 +31,7 @@ from hip3.ops.journal_file import state_dir
 from hip3.ops.stop import Stop, stop_signals
 from hip3.settings.errors import NotAllowed
 from hip3.settings.fields import Address, Url
+from hip3.settings.rules import network_of_host
 from hip3.settings.schema import PositionKeys
 from hip3.venue.hyperliquid.endpoints import Network, endpoints_for
 from hip3.venue.hyperliquid.signing import Signer
@@ -172,9 +173,9 @@ def _rest_url(network: Network, url: str | None) -> str:
         parsed = Url(("https", "http")).parse(url)
     except NotAllowed as e:
         raise WrongArgument(f"--url {url}: expected {e.allowed}") from None
-    for other in (Network.TESTNET, Network.MAINNET):
-        if other is not network and urlsplit(parsed).hostname == urlsplit(endpoints_for(other).rest_url).hostname:
-            raise WrongArgument(f"--url {url} is {other.value}, but --network is {network.value}. Correct one of the two")
+    of = network_of_host(urlsplit(parsed).hostname or "")
+    if of is not None and of is not network:
+        raise WrongArgument(f"--url {url} is {of.value}, but --network is {network.value}. Correct one of the two")
     return parsed
 
 

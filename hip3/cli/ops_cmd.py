@@ -19,7 +19,7 @@ from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.words import printable
 from hip3.core.records import StorageUnavailable
 from hip3.io.clock import SystemClock
-from hip3.ops.commands import Request
+from hip3.ops.commands import Request, lacks_reason
 from hip3.ops.control_server import command, user_name
 from hip3.ops.journal_file import state_dir
 from hip3.ops.local_socket import NoAnswer
@@ -118,6 +118,8 @@ def ops_reset_safety(
 
 def _send(request: Mapping[str, object], config: Path | None, *, as_json: bool) -> int:
     """To the running bot; where none runs, to what the last run of the configured account kept."""
+    if lacks_reason(msgspec.convert(dict(request), Request)):
+        return _failed(f"{request['command']}: the reason is empty; say why, it stands in the audit log", 2, as_json=as_json)
     state = state_dir(os.environ)
     try:
         answer = command(state, request, WITHIN_S)

@@ -21,6 +21,7 @@ from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.words import printable
 from hip3.core.checkpoints import Decision, Judgement
 from hip3.core.report import Report, ReportInput, make_report
+from hip3.ops.files import replace_file
 from hip3.ops.journal_file import journals, state_dir
 from hip3.ops.report_object import report_object
 from hip3.ops.report_source import NothingToReport, Selection, read_journals
@@ -40,6 +41,7 @@ from hip3.store.errors import StoreError
 
 EXIT_OK, EXIT_CONFIGURATION, EXIT_NOTHING = 0, 2, 3
 TRADES_PRINTED = 20
+PAGE_BEGINS = b"<!doctype html>"
 PLAIN_WIDTH = 150
 """Columns where standard output is no terminal, and those from which a terminal has room for the whole table of trades."""
 DECISION_STYLES = {
@@ -60,7 +62,7 @@ _SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 def report(
     *,
-    html: Annotated[Path | None, Parameter(help="Also write one self-contained page with plots to this file.")] = None,
+    html: Annotated[Path | None, Parameter(help="Also write a page with plots there, in place of an earlier one.")] = None,
     since: Annotated[
         str | None, Parameter(help="Only what is later: 2026-01-31, 2026-01-31T12:00, or 30m, 24h, 7d.")
     ] = None,
@@ -116,7 +118,7 @@ def since_ms(text: str, now_ms: int) -> int:
     """Unix ms of `--since`: an ISO date or time (UTC without a zone), or a span back from `now_ms`. Raises ValueError."""
     span = _SPAN.fullmatch(text.strip())
     if span is not None:
-        return now_ms - int(span[1]) * _SPAN_MS[span[2]]
+        return max(0, now_ms - int(span[1]) * _SPAN_MS[span[2]])
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError as e:
@@ -129,7 +131,12 @@ def since_ms(text: str, now_ms: int) -> int:
 def _write_page(path: Path, made: Report) -> None:
     from hip3.ops.report_html import report_page  # noqa: PLC0415 - plotly costs half a second, and only this needs it
 
-    path.write_text(report_page(made), encoding="utf-8")
+    try:
+        if path.exists() and not (path.is_file() and path.read_bytes().startswith(PAGE_BEGINS)):
+            raise ValueError(f"--html {path}: is there already, and is no page of hip3; name another file, or remove it")
+        replace_file(path, report_page(made))
+    except OSError as e:
+        raise ValueError(f"--html {path}: cannot be written: {e.strerror or e}; name another file") from e
 
 
 def _failed(code: int, message: str, *, as_json: bool) -> int:

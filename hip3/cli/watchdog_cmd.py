@@ -62,6 +62,12 @@ def watchdog(
         source = named_source(env_var, file, keystore, passphrase_env)
         if source is None:
             return say.refuse(EXIT_CONFIGURATION, "an agent key of its own is needed: --env-var, --file or --keystore")
+        if source == settings.signer.key_source:
+            return say.refuse(
+                EXIT_CONFIGURATION,
+                "the key is signer.key_source, the bot's own: nonces of two processes collide. Approve a second agent (API "
+                "wallet) of the account and give its key",
+            )
         order = _order(settings, load_trading_key(source, os.environ, passphrase=terminal_passphrase()))
     except ConfigError as e:
         print_config_error(e, as_json=as_json)

@@ -56,6 +56,8 @@ class Operator:
             request = msgspec.json.decode(raw, type=Request)
         except msgspec.DecodeError as e:
             return {"error": f"not a command: {e}"}
+        if lacks_reason(request):
+            return {"error": f"{request.command} needs a reason; it stands in the audit log"}
         return self.obey(request, who)
 
     def obey(self, request: Request, who: str) -> Answer:
@@ -190,6 +192,15 @@ def wanted_mode(request: Request) -> SafetyMode | Obstacle:
         return mode
     why = f"{request.reason_code!r} is no operator's reason for {mode.name}; expected {' or '.join(allowed)}"
     return Obstacle("--reason-code", why)
+
+
+def lacks_reason(request: Request) -> bool:
+    """True for a command that loosens and does not say why (STOP-1); what tightens needs no reason (STOP-5)."""
+    tightens = request.command in ("hold", "kill") or (
+        request.command == "reset-safety"
+        and (request.mode == SafetyMode.HALT.name or request.reason_code == ReasonCode.OPERATOR_HOLD.value)
+    )
+    return not tightens and not request.reason.strip()
 
 
 def asked_code(request: Request) -> str:

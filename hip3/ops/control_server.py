@@ -119,4 +119,4 @@ def open_control_socket(state: Path, pid: int) -> ControlSocket:
 
 def command(state: Path, request: Mapping[str, object], timeout_s: float) -> dict[str, Any]:
     """Has the bot of this state folder do what `request` says; its answer. Raises NoAnswer."""
-    return converse(control_path(state), json.dumps(dict(request)).encode() + b"\n", timeout_s)
+    return converse(control_path(state), json.dumps(dict(request)).encode() + b"\n", timeout_s, "ok")

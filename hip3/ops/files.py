@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -18,6 +20,22 @@ def replace_file(path: Path, text: str) -> None:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[str]]:
+    """A text file, mode 0600, that gets its name when all of it is written. Raises OSError, FileExistsError where one is
+    there: it is never written over."""
+    if path.exists():
+        raise FileExistsError(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
+            yield file
+        os.link(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
 
 
 class PidTaken(Exception):

@@ -19,7 +19,8 @@ from hip3.io.rest import QueryFailed, RestClient, Venue, http_client
 from hip3.ops.boot import PreflightRefused
 from hip3.ops.stop import Stop
 from hip3.venue.hyperliquid import info
-from hip3.venue.hyperliquid.errors import WireError
+from hip3.venue.hyperliquid.errors import MetadataError, WireError
+from hip3.venue.hyperliquid.metadata import dex_names
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.parse import UserRole, parse_exchange_status, parse_user_role
 from hip3.venue.hyperliquid.signing import Signer
@@ -63,6 +64,7 @@ class Tool:
         Raises PreflightRefused where the venue says that the address is no account, or that the key may not act for it.
         """
         await self._follow_clock()
+        await self._refuse_unknown_dexes()
         role = await self._role(self.order.account)
         if role is None:
             return f"what {self.order.account} is: not known"
@@ -99,6 +101,19 @@ class Tool:
                 self.nonces.sync(parse_exchange_status(answer).time_ms)
             except WireError as e:
                 self.progress("retry", str(e))
+
+    async def _refuse_unknown_dexes(self) -> None:
+        """A dex that the venue does not list cannot be asked about. Raises PreflightRefused."""
+        answer = await self._ask(info.perp_dexs()) if self.order.dexes is not None else None
+        try:
+            listed = None if answer is None else dex_names(answer)
+        except MetadataError as e:
+            self.progress("retry", str(e))
+            return
+        for dex in self.order.dexes or ():
+            if listed is not None and dex not in listed:
+                known = ", ".join(name or "main" for name in listed)
+                raise PreflightRefused(f"the venue lists no dex {dex!r}; it lists {known}. Correct --dex")
 
     async def _role(self, address: str) -> UserRole | None:
         answer = await self._ask(info.user_role(address))

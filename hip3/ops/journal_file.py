@@ -23,6 +23,8 @@ FOLDER = "journal"
 SUFFIX = ".jsonl"
 EARLIER = ".earlier.jsonl"
 KEPT_RUNS = 10
+EMPTY_MS = 60_000
+"""A younger journal without a line may be that of a run that begins."""
 PART_BYTES = 32 << 20
 """A run keeps its present part and the one before it: at most 64 MiB, some 13 000 signals of 5 kB; ten runs are 640 MiB."""
 FIRST_EVENT = "config_loaded"
@@ -148,13 +150,23 @@ def open_run_journal(state: Path, wall_ms: int, pid: int, part_bytes: int = PART
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         stamp = datetime.fromtimestamp(wall_ms // 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
-        for old in journals(state)[KEPT_RUNS - 1 :]:
+        kept, begun = _with_lines(journals(state))
+        for old in (
+            *kept[KEPT_RUNS - 1 :],
+            *(path for path in begun if path.stat().st_mtime_ns < (wall_ms - EMPTY_MS) * 1_000_000),
+        ):
             old.unlink(missing_ok=True)
             earlier_part(old).unlink(missing_ok=True)
     except OSError as e:
         cause = e.strerror or str(e)
         raise LogUnwritable(f"folder {folder}: {cause}; set {STATE_VAR} to one that can be written") from e
     return LogFile(folder / f"{stamp}-{pid}{SUFFIX}", part_bytes)
+
+
+def _with_lines(found: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Those that hold something, and those of starts that were refused before they said anything: they count for none."""
+    kept = [path for path in found if path.stat().st_size]
+    return kept, [path for path in found if path not in kept]
 
 
 def journals(state: Path) -> list[Path]:

@@ -122,33 +122,51 @@ class NoAnswer(Exception):
         self.running = running
 
 
-def converse(path: Path, request: bytes, timeout_s: float) -> dict[str, Any]:
-    """Sends `request`, which may be empty, and reads the one object of the answer. Raises NoAnswer."""
+def converse(path: Path, request: bytes, timeout_s: float, expects: str) -> dict[str, Any]:
+    """Sends `request`, which may be empty, and reads the one object of the answer, which has `expects`. Raises NoAnswer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)
             sock.connect(str(path))
             if request:
                 sock.sendall(request)
-            answer: object = json.loads(_read_all(sock))
+            data = _read_all(sock)
     except FileNotFoundError:
         raise NoAnswer(f"no running bot: there is no socket at {path}", running=False) from None
     except ConnectionRefusedError:
-        raise NoAnswer(f"no running bot: {path} was left behind by one that is gone", running=False) from None
+        what = "was left behind by one that is gone" if path.is_socket() else "is no socket; move it away"
+        raise NoAnswer(f"no running bot: {path} {what}", running=False) from None
+    except PermissionError:
+        raise NoAnswer(
+            f"{path} is another user's: be the user whose bot it is, or set {STATE_VAR} to your own folder", running=True
+        ) from None
     except TimeoutError:
         raise NoAnswer(f"a bot holds {path}, but did not answer within {timeout_s:g} s", running=True) from None
-    except (OSError, ValueError) as e:
-        raise NoAnswer(f"{path}: {e}", running=False) from None
-    if not isinstance(answer, dict):
-        raise NoAnswer(f"{path}: expected one JSON object, found {type(answer).__name__}", running=True)
-    return answer
+    except OSError as e:
+        raise NoAnswer(f"no running bot: {path}: {e.strerror or e}", running=False) from None
+    return _one_object(path, data, expects)
+
+
+def _one_object(path: Path, data: bytes, expects: str) -> dict[str, Any]:
+    """The answer of a bot: an object with `expects`, or with an error. Raises NoAnswer."""
+    if not data:
+        raise NoAnswer(f"a bot holds {path}, but hung up without an answer: ask again", running=True)
+    try:
+        answer: object = json.loads(data)
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict) and (expects in answer or "error" in answer):
+        return answer
+    raise NoAnswer(
+        f"what answers at {path} is no bot of this version of hip3 (it said {data[:40]!r}); end that program, or "
+        f"set {STATE_VAR} to the folder of the bot",
+        running=True,
+    )
 
 
 def _read_all(sock: socket.socket) -> bytes:
-    """All until the other side hangs up. Raises ValueError for more than MOST_BYTES."""
+    """All until the other side hangs up, or more than a bot ever says."""
     data = b""
-    while chunk := sock.recv(1 << 16):
+    while len(data) <= MOST_BYTES and (chunk := sock.recv(1 << 16)):
         data += chunk
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes; that is no hip3")
     return data

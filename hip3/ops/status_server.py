@@ -64,4 +64,4 @@ def open_status_socket(state: Path, pid: int) -> StatusSocket:
 
 def ask(state: Path, timeout_s: float) -> dict[str, Any]:
     """The status of the bot of this state folder. Raises NoAnswer."""
-    return converse(socket_path(state), b"", timeout_s)
+    return converse(socket_path(state), b"", timeout_s, "run")

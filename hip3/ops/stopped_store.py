@@ -26,7 +26,9 @@ from hip3.store.store import RunInfo, open_store
 def kept_memory(settings: Settings, state: Path, now_ms: int) -> Remembered:
     """What the runs of the configured account left. Raises StoreError; StoreMissing also where there is no account."""
     if settings.user_address is None:
-        raise StoreMissing("this configuration names no user_address: each of its runs has an account of its own")
+        raise StoreMissing(
+            "this configuration names no user_address: each of its runs has its own; --config names the bot's"
+        )
     repository = everything_in(store_place(settings, state))
     try:
         return remember(repository, settings.user_address.lower(), now_ms)

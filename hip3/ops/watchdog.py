@@ -76,6 +76,8 @@ class Watchdog:
                 f"process {beat.pid} trades with signer {beat.signer}, which is this watchdog's; approve a second agent "
                 "(API wallet) of the account for the watchdog and give its key"
             )
+        if beat.account is not None and own is not None and beat.network != own.network.value:
+            return self._if_old(f"the heartbeat is of network {beat.network}")
         if beat.account is not None and beat.account != self.tool.order.account.lower():
             return self._if_old(f"the heartbeat is of account {beat.account}")
         if self._seen is None or (beat.run_id, beat.seq) != (self._seen.run_id, self._seen.seq):

@@ -169,6 +169,27 @@ async def test_what_is_no_command_changes_nothing(raw: bytes) -> None:
         assert (world.bot.safety.mode, audit(world)) == (SafetyMode.ARMED_LIVE, [])
 
 
+@pytest.mark.parametrize(
+    ("words", "refuses"),
+    [
+        ({"command": "promote"}, True),
+        ({"command": "unhalt", "reason": " "}, True),
+        ({"command": "maintenance-skip"}, True),
+        ({"command": "reset-safety", "mode": "ARMED_LIVE", "reason_code": "MANUAL_PROMOTE"}, True),
+        ({"command": "reset-safety", "mode": "HALT", "reason_code": "OPERATOR_KILL"}, False),
+        ({"command": "hold"}, False),
+        ({"command": "kill"}, False),
+    ],
+)
+async def test_what_loosens_needs_a_reason_and_what_tightens_none(words: dict[str, str], refuses: bool) -> None:
+    """STOP-1, STOP-5, REC-3: over the socket too; without one nothing is done and no row is written."""
+    async with open_world(bot_settings(), Script().calm().source(), config=FAST) as world:
+        await world.ready()
+        answer = Operator(world.bot).answer(json.dumps(words).encode(), "ada")
+        assert ("needs a reason" in str(answer.get("error"))) == refuses
+        assert (audit(world) == []) == refuses
+
+
 async def test_commands_come_over_the_socket(tmp_path: Path) -> None:
     """OPS-1, OPS-5: hold and promote from another thread, through the socket, while the bot trades."""
     async with open_world(bot_settings(), Script().calm().source(), config=FAST) as world:

@@ -168,9 +168,9 @@ async def test_a_bot_that_gave_up_is_flattened(autojump_clock: object, tmp_path:
         await k.world.until(lambda: not k.world.positions())
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "foreign"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "foreign", "network"])
 async def test_a_missing_or_damaged_heartbeat_is_an_old_one(autojump_clock: object, tmp_path: Path, damage: str) -> None:
-    """DEAD-1: no file, half a file, or that of another account: after `stale_ms` the account is flattened."""
+    """DEAD-1: no file, half a file, or that of another account or network: after `stale_ms` the account is flattened."""
     async with kennel(tmp_path, settings_of(SNDK), SNDK) as k:
         await holding(k.world, SNDK)
         await k.kill_bot()
@@ -179,9 +179,13 @@ async def test_a_missing_or_damaged_heartbeat_is_an_old_one(autojump_clock: obje
             path.unlink()
         elif damage == "cut":
             path.write_text(path.read_text()[:50])
-        else:
+        elif damage == "foreign":
             path.write_text(path.read_text().replace(k.world.user.lower(), "0x" + "12" * 20))
+        else:
+            path.write_text(path.read_text().replace('"paper"', '"mainnet"'))
         await k.world.until(lambda: not k.world.positions())
+        says = {"gone": "No such file", "cut": "damaged", "foreign": "of account 0x1212", "network": "of network mainnet"}
+        assert any(says[damage] in text for _, text in k.said)
 
 
 async def test_it_keeps_trying_and_says_so(autojump_clock: object, tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def test_it_looks_flattens_and_verifies(tmp_path: Path) -> None:
             ("--account", USER, "--network", "testnet", "--url", "https://api.hyperliquid.xyz", "--verify"),
             "is mainnet, but --network is testnet",
         ),
+        (
+            ("--account", USER, "--network", "mainnet", "--url", "http://127.0.0.1:9", "--verify"),
+            "is paper, but --network is mainnet",
+        ),
         (("--account", USER, "--network", "testnet", "--verify", "--deadline-s", "0"), "--deadline-s 0"),
         (("--account", USER, "--network", "testnet", "--env-var", "NOT_SET_HERE"), "NOT_SET_HERE is not set"),
     ],

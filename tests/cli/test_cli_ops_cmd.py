@@ -69,6 +69,13 @@ def test_without_a_bot_a_command_says_where_it_looked(name: str, state: Path, ca
     assert json.loads(said.out)["exit_code"] == 3
 
 
+@pytest.mark.parametrize("name", ["promote", "unhalt", "maintenance-skip"])
+def test_what_loosens_needs_a_reason(name: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """STOP-1, REC-3: an empty reason is no reason, and nothing is asked of anybody."""
+    assert hip3("ops", name, "--reason", "  ") == 2
+    assert f"{name}: the reason is empty; say why, it stands in the audit log" in capsys.readouterr().err
+
+
 def test_a_bot_that_hangs_is_not_called_absent(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ def test_the_page_is_written(state: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"page: {page}" in capsys.readouterr().out.replace("\n", "")
     missing = state / "no" / "report.html"
     assert report("--html", str(missing)) == 2
-    assert f"{missing}: No such file or directory" in capsys.readouterr().err
+    assert f"{missing}: cannot be written: No such file or directory; name another file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,23 @@ def test_what_is_reported_can_be_chosen(
     assert json.loads(capsys.readouterr().out)["totals"]["trades"] == trades
     assert report(*tokens) == 0
     assert ("chosen by whoever asked" in capsys.readouterr().out) is ("--since" in tokens)
+
+
+@pytest.mark.parametrize("name", ["report.html", "notes.txt", "folder", "/dev/full"])
+def test_a_page_takes_the_place_of_a_page_and_of_nothing_else(
+    name: str, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JRN-2, END-3: written whole, over an earlier page only: no file of somebody else is written over."""
+    journal(state, "aa")
+    (state / "report.html").write_text("<!doctype html>\nan earlier one")
+    (state / "notes.txt").write_text("precious")
+    (state / "folder").mkdir()
+    code = report("--html", str(state / name))
+    err = capsys.readouterr().err
+    assert (code, f"--html {state / name}: " in err) == ((0, False) if name == "report.html" else (2, True))
+    assert (state / "notes.txt").read_text() == "precious"
+    assert ("<title>" in (state / "report.html").read_text()) == (code == 0)
+    assert [p.name for p in state.iterdir() if p.name.endswith(".part")] == []
 
 
 def test_a_journal_can_be_named(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,6 +195,14 @@ def test_the_tail_and_the_export_show_the_rows(written: Path, tmp_path: Path, ca
     assert [(row["seq"], row["to_state"]) for row in rows] == [(1, "SENT"), (2, "SENT")]
     assert rows[1]["prev_hash"] == rows[0]["hash"]
     assert call("audit", "export", "--out", str(tmp_path / "a.jsonl")) == 3
-    capsys.readouterr()
+    assert "a.jsonl: is there already; name another file, or remove it" in capsys.readouterr().err
+    assert call("audit", "export", "--out", str(tmp_path / "no" / "a.jsonl")) == 3
+    assert "a.jsonl: cannot be written: No such file or directory" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+    for rows_wanted in ("0", "-1"):
+        assert call("audit", "tail", "-n", rows_wanted) == 2
+        assert f"-n {rows_wanted}: expected a number above 0" in capsys.readouterr().err
+    assert call("audit", "tail", "--category", "zebra") == 0
+    assert "has no row of category zebra" in capsys.readouterr().out
     assert call("audit", "export", "--after", "1") == 0
     assert [json.loads(text)["seq"] for text in capsys.readouterr().out.splitlines()] == [2]

@@ -154,3 +154,18 @@ def test_the_stop_script_says_how_it_is_used(arguments: tuple[str, ...]) -> None
     ended = subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 - ours
     assert ended.returncode == 2
     assert "--account 0x" in ended.stderr
+
+
+def test_a_watchdog_that_could_not_guard_is_refused(tmp_path: Path) -> None:
+    """DEAD-1, END-3: exit code 2 with the cause and what to do: the bot's own key source, and its own signer."""
+    where = ExternalVenue("http://127.0.0.1:9", None, None, None)  # type: ignore[arg-type]  # nothing is asked of it
+    config = configured(tmp_path, where)
+    for variable, other, says in (
+        ("BOT_KEY", {}, "the key is signer.key_source, the bot's own"),
+        ("GUARD_KEY", {"GUARD_KEY": BOT_KEY}, "is signer_address, the bot's own signer"),
+    ):
+        code, out, err = run_hip3("watchdog", "--config", str(config), "--env-var", variable, cwd=tmp_path, **other)
+        assert (code, out) == (2, "")
+        assert says in err
+        assert "Approve a second agent" in err
+        assert BOT_KEY[2:] not in err

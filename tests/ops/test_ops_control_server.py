@@ -25,7 +25,7 @@ from hip3.ops.local_socket import NoAnswer, SocketUnavailable
 
 
 def echo(raw: bytes, who: str) -> dict[str, object]:
-    return {"raw": raw.decode(), "who": who}
+    return {"ok": True, "raw": raw.decode(), "who": who}
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ async def test_a_command_is_answered_and_its_user_is_the_kernels_word(
     """OPS-5, LESSONS 37: one line in, one object out; what comes after the line is not read."""
     nursery.start_soon(control.serve, echo)
     answer = await trio.to_thread.run_sync(command, tmp_path, {"command": "hold"}, 5.0)
-    assert answer == {"raw": '{"command": "hold"}', "who": getpass.getuser()}
-    assert await said(tmp_path, b"one\ntwo\n") == {"raw": "one", "who": getpass.getuser()}
+    assert answer == {"ok": True, "raw": '{"command": "hold"}', "who": getpass.getuser()}
+    assert await said(tmp_path, b"one\ntwo\n") == {"ok": True, "raw": "one", "who": getpass.getuser()}
 
 
 async def test_only_the_user_can_command(tmp_path: Path, control: ControlSocket) -> None:

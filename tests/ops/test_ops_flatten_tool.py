@@ -22,8 +22,14 @@ from tests.io.flatten_desk import Desk, desk
 STRANGER = Signer(TradingKey((5).to_bytes(32, "big")), Network.PAPER)
 
 
-async def tool(d: Desk, signer: Signer | None, account: str | None = None, stop: Stop | None = None) -> FlatCertificate:
-    order = FlattenOrder(account or d.world.user, URL, default_exits(), signer)
+async def tool(
+    d: Desk,
+    signer: Signer | None,
+    account: str | None = None,
+    stop: Stop | None = None,
+    dexes: tuple[str, ...] | None = None,
+) -> FlatCertificate:
+    order = FlattenOrder(account or d.world.user, URL, default_exits(), signer, dexes)
     return await flatten_account(
         order,
         d.world.clock,
@@ -51,6 +57,13 @@ async def test_an_agents_address_is_not_flat(autojump_clock: object) -> None:
         await d.hand.take(SNDK, OrderSide.BUY, "0.2")
         with pytest.raises(PreflightRefused, match="is an agent of"):
             await tool(d, None, d.hand.signer.address.lower())
+
+
+async def test_a_dex_that_the_venue_does_not_list_is_named(autojump_clock: object) -> None:
+    """OPS-6, LESSONS 21: with those that it lists, at once; nothing is asked of it and nothing is flat."""
+    async with desk() as d:
+        with pytest.raises(PreflightRefused, match=r"the venue lists no dex 'zzz'; it lists main, .*xyz.*. Correct --dex"):
+            await tool(d, None, d.world.user, dexes=("xyz", "zzz"))
 
 
 async def test_an_address_that_the_venue_does_not_know_is_not_flat(autojump_clock: object) -> None:

@@ -53,11 +53,26 @@ def test_only_the_last_runs_are_kept(tmp_path: Path) -> None:
     for n in range(KEPT_RUNS + 3):
         log = open_run_journal(tmp_path, T0 + n * 1000, n)
         log.close()
+        log.path.write_text("{}\n")
         earlier_part(log.path).write_text("{}\n")
         os.utime(log.path, (n, n))
     kept = journals(tmp_path)
     assert [p.name.partition("-")[2] for p in kept] == [f"{n}.jsonl" for n in range(KEPT_RUNS + 2, 2, -1)]
     assert len(list((tmp_path / "journal").iterdir())) == 2 * KEPT_RUNS
+
+
+def test_a_start_that_was_refused_costs_no_run_its_journal(tmp_path: Path) -> None:
+    """END-3, LESSONS 34: a second bot that is refused over and over says nothing, so its journals count for none."""
+    log = open_run_journal(tmp_path, T0, 1)
+    log.write([Note(T0, "info", "run_started", {})])
+    for n in range(3 * KEPT_RUNS):
+        refused = open_run_journal(tmp_path, T0 + n * 1000, 100 + n)
+        refused.close()
+        os.utime(refused.path, (T0 / 1000 + n, T0 / 1000 + n))
+    last = open_run_journal(tmp_path, T0 + 3_600_000, 2)
+    log.close()
+    last.close()
+    assert {path.name for path in journals(tmp_path)} == {last.path.name, log.path.name}
 
 
 def test_a_full_part_becomes_the_earlier_one_and_says_so(tmp_path: Path) -> None:
