@@ -37,12 +37,12 @@ _STYLE = """
   --pass: #15703c; --wait: #8a5a00; --fail: #b3261e; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
+main { max-width: 1200px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 17px; font-weight: 600; margin: 0; color: var(--soft); }
 h2 { font-size: 19px; margin: 36px 0 10px; }
 h3 { font-size: 15px; margin: 0 0 8px; }
 .soft, .note, figcaption { color: var(--soft); font-size: 13px; }
-.note { margin: 6px 0 0; }
+.note, figcaption { margin: 6px 0 0; }
 .decision { font-size: 44px; font-weight: 750; line-height: 1.15; margin: 6px 0 2px; letter-spacing: -0.01em; }
 .pass { color: var(--pass); } .wait { color: var(--wait); } .fail { color: var(--fail); }
 .card, figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px;
@@ -57,26 +57,37 @@ caption { text-align: left; font-weight: 600; padding: 0 0 6px; }
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
   vertical-align: top; }
 th { font-weight: 600; color: var(--soft); }
-th.word, td.word { text-align: left; white-space: normal; }
+th.word, td.word { text-align: left; white-space: normal; min-width: 15em; }
 tr:last-child td { border-bottom: 0; }
-@media print { main { max-width: none; padding: 0; } .plots { grid-template-columns: 1fr 1fr; }
+th.short, td.short { white-space: nowrap; min-width: 0; }
+@media print { main { max-width: none; padding: 0; } h2, h3, caption { break-after: avoid; }
+  .plots { grid-template-columns: 1fr 1fr; }
   .card, figure, tr { break-inside: avoid; } .modebar { display: none; } .wide { overflow: visible; }
-  table { font-size: 10px; } th, td { padding: 2px 5px; } }
+  table { font-size: 10px; } th, td { padding: 2px 5px; } th.word, td.word { min-width: 0; } }
 """
 
-_SCRIPT = """
-(function () {
+SHORT = 22
+"""Characters of a cell that stays on one line."""
+PRINTED_PX = 305
+"""Width of a plot on paper: two beside each other, with their frames, on A4 and Letter."""
+_SCRIPT = f"""
+(function () {{
   var dark = window.matchMedia('(prefers-color-scheme: dark)');
-  function paint(isDark) {
-    document.querySelectorAll('.js-plotly-plot').forEach(function (plot) {
-      Plotly.relayout(plot, { 'font.color': isDark ? '#e6eaf0' : '#1b2430' });
-    });
-  }
-  paint(dark.matches);
-  dark.addEventListener('change', function () { paint(dark.matches); });
-  window.addEventListener('beforeprint', function () { paint(false); });
-  window.addEventListener('afterprint', function () { paint(dark.matches); });
-})();
+  var plots = document.querySelectorAll('.js-plotly-plot');
+  function paint(isDark, size) {{
+    plots.forEach(function (plot) {{
+      Plotly.relayout(plot, Object.assign({{ 'font.color': isDark ? '#e6eaf0' : '#1b2430' }}, size));
+    }});
+  }}
+  function show() {{
+    paint(dark.matches, {{ autosize: true, width: null }});
+    plots.forEach(function (plot) {{ Plotly.Plots.resize(plot); }});
+  }}
+  show();
+  dark.addEventListener('change', show);
+  window.addEventListener('beforeprint', function () {{ paint(false, {{ autosize: false, width: {PRINTED_PX} }}); }});
+  window.addEventListener('afterprint', show);
+}})();
 """
 
 
@@ -129,7 +140,7 @@ def _card(sheet: Sheet, tone: str = "") -> str:
     """A table; nothing for one without rows."""
     if not sheet.rows:
         return ""
-    kinds = [' class="word"' if column in sheet.words else "" for column in sheet.columns]
+    kinds = [_kind(column in sheet.words, cells) for column, *cells in zip(sheet.columns, *sheet.rows, strict=True)]
     head = "".join(f'<th scope="col"{kind}>{escape(c)}</th>' for c, kind in zip(sheet.columns, kinds, strict=True))
     rows = "".join(
         "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
@@ -139,3 +150,10 @@ def _card(sheet: Sheet, tone: str = "") -> str:
     note = f'<p class="note">{escape(sheet.note)}</p>' if sheet.note else ""
     table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<section class="card"><div class="wide">{table}</div>{note}</section>'
+
+
+def _kind(is_word: bool, cells: Iterable[str]) -> str:
+    """The class of a column: words are aligned left, and wrap only where one is long."""
+    if not is_word:
+        return ""
+    return ' class="word"' if any(len(cell) > SHORT for cell in cells) else ' class="word short"'

@@ -21,7 +21,10 @@ from hip3.ops.report_view import time_text
 
 BLUE, ORANGE, GREY = "#2f6fde", "#c2570c", "#7a8594"
 """Distinct for colour-blind eyes and in grey print; both read on white and on near black."""
-HEIGHT = 330
+GRID = "rgba(122,133,148,0.25)"
+HEIGHT = 340
+LABELS_PX, LEGEND_PX = 32, 52
+"""Room above a plot: for one line of labels; for a legend, which takes two lines on a telephone."""
 BINS = 30
 NEAR_USD = 2.5
 """The limits of PnL are drawn once the curve has come this near to them or below; else they would flatten it."""
@@ -85,8 +88,8 @@ def edges_plot(report: Report) -> Plot:
         _edge_marks([t for t in known if t.pnl_usd <= 0], "lost after costs", ORANGE, "x"),
     ]
     figure = _figure([m for m in marks if m is not None], "expected edge, bps", "actual edge, bps")
-    values = [float(v) for t in known for v in (t.expected_edge_bps or Decimal(0), t.actual_edge_bps)]
-    low, high = min(0.0, *values), max(0.0, *values)
+    expected = [float(t.expected_edge_bps or 0) for t in known]
+    low, high = min(0.0, *expected), max(0.0, *expected)
     figure.add_shape(type="line", x0=low, y0=low, x1=high, y1=high, line={"color": GREY, "dash": "dot", "width": 1})
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
     worse = sum(t.actual_edge_bps < t.expected_edge_bps for t in known if t.expected_edge_bps is not None)
@@ -115,14 +118,14 @@ def slippage_plot(report: Report) -> Plot:
         x=[float(v) for v in values], nbinsx=BINS, marker={"color": BLUE, "opacity": 0.85}, name="trades",
         hovertemplate="%{x} bps: %{y} trades<extra></extra>",
     )  # fmt: skip
-    figure = _figure([bars], "slippage, bps (right is worse)", "trades")
+    figure = _figure([bars], "slippage, bps (right is worse)", "trades", top=LABELS_PX)
     limit = next(rule.limit for c in CHECKPOINTS for rule in c.rules if rule.measure is Measure.SLIPPAGE)
-    figure.add_vline(x=float(limit), line={"color": ORANGE, "dash": "dash", "width": 1}, annotation_text="limit of the mean")
+    figure.add_vline(
+        x=float(limit), line={"color": ORANGE, "dash": "dash", "width": 1}, **_label("limit of the mean", "left")
+    )
     mean = report.totals.slippage
     assert mean.mean is not None
-    figure.add_vline(
-        x=float(mean.mean), line={"color": GREY, "width": 2}, annotation_text="mean", annotation_position="top left"
-    )
+    figure.add_vline(x=float(mean.mean), line={"color": GREY, "width": 2}, **_label("mean", "right"))
     caption = f"Mean {mean_words(mean)}; smallest {bps_text(min(values))}, largest {bps_text(max(values))} bps."
     return Plot("slippage", title, caption, figure)
 
@@ -168,20 +171,27 @@ def _trade_text(t: TradeFigures) -> str:
     return f"{t.coin} {time_text(t.exit_ms)} UTC, {reason}, {usd_text(t.pnl_usd, sign=True)} USD"
 
 
-def _figure(traces: Sequence[Any], x: str, y: str) -> go.Figure:
+def _label(text: str, anchor: str) -> dict[str, object]:
+    """The label of an upright line, above the plot and not over its bars."""
+    return {
+        "annotation": {"text": text, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": anchor, "showarrow": False}
+    }
+
+
+def _figure(traces: Sequence[Any], x: str, y: str, *, top: int = 24) -> go.Figure:
     """Without a background of its own: the page's colours show through, and its script sets that of the text."""
     figure = go.Figure(list(traces))
     figure.update_layout(
         template="none",
         height=HEIGHT,
-        margin={"l": 56, "r": 16, "t": 24, "b": 48},
+        margin={"l": 56, "r": 16, "t": LEGEND_PX if len(traces) > 1 else top, "b": 58},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12},
         showlegend=len(traces) > 1,
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         bargap=0.05,
     )
-    figure.update_xaxes(title=x, zeroline=False, showline=True, linecolor=GREY, ticks="outside")
-    figure.update_yaxes(title=y, zeroline=False, gridcolor="rgba(122,133,148,0.25)")
+    figure.update_xaxes(title=x, zeroline=False, showline=True, linecolor=GREY, ticks="outside", gridcolor=GRID)
+    figure.update_yaxes(title=y, zeroline=False, gridcolor=GRID)
     return figure

@@ -138,3 +138,41 @@ def test_text_of_others_is_escaped() -> None:
     assert evil not in outside
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in outside
     Page(page)
+
+
+def test_plots_can_be_read_in_light_and_dark_and_on_paper(text: str) -> None:
+    """JRN-2: grid lines are faint on either ground, labels stand above the bars, and each plot takes the width it has."""
+    for plot in plots(full_report()):
+        assert plot.figure is not None
+        layout = plot.figure.layout
+        assert {layout.xaxis.gridcolor, layout.yaxis.gridcolor} == {"rgba(122,133,148,0.25)"}
+        assert all(
+            (note.yref, note.yanchor) == ("paper", "bottom") for note in layout.annotations if plot.name == "slippage"
+        )
+    script = text.rpartition("<script>")[2]
+    assert "Plotly.Plots.resize" in script
+    assert "beforeprint" in script
+    assert "{{" not in script
+
+
+def test_the_line_of_what_was_expected_does_not_stretch_the_plot() -> None:
+    """JRN-2: one trade that lost much leaves the expected edges, which are near each other, their room."""
+    report = make_report(given(trade(0, expected="10", pnl="-0.9"), trade(1, expected="20")))
+    [edges] = [plot for plot in plots(report) if plot.name == "edges"]
+    assert edges.figure is not None
+    [line] = [shape for shape in edges.figure.layout.shapes if shape.line.dash == "dot"]
+    assert (line.x0, line.y0, line.x1, line.y1) == (0, 0, 20, 20)
+
+
+def test_short_words_stay_on_one_line(text: str) -> None:
+    """JRN-2: times and markets do not wrap; a remark, which is long, may."""
+    assert '<th scope="col" class="word short">market</th>' in text
+    assert '<th scope="col" class="word">remark</th>' in text
+
+
+def test_missed_stops_are_on_the_page() -> None:
+    """JRN-2, JRN-3: the page has the list of missed stops as the terminal has it, and none where none was missed."""
+    missed = report_page(make_report(given(trade(0, held_ms=100_000))))
+    assert "Missed stops: 1<" in missed
+    assert "missed by a running bot" in missed
+    assert "Missed stops" not in report_page(make_report(given(trade(0))))
