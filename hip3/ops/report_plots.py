@@ -120,12 +120,12 @@ def slippage_plot(report: Report) -> Plot:
     )  # fmt: skip
     figure = _figure([bars], "slippage, bps (right is worse)", "trades", top=LABELS_PX)
     limit = next(rule.limit for c in CHECKPOINTS for rule in c.rules if rule.measure is Measure.SLIPPAGE)
-    figure.add_vline(
-        x=float(limit), line={"color": ORANGE, "dash": "dash", "width": 1}, **_label("limit of the mean", "left")
-    )
     mean = report.totals.slippage
     assert mean.mean is not None
-    figure.add_vline(x=float(mean.mean), line={"color": GREY, "width": 2}, **_label("mean", "right"))
+    dashed, full = {"color": ORANGE, "dash": "dash", "width": 1}, {"color": GREY, "width": 2}
+    outwards = ("right", "left") if mean.mean <= limit else ("left", "right")
+    figure.add_vline(x=float(mean.mean), line=full, annotation=_label("mean", outwards[0]))
+    figure.add_vline(x=float(limit), line=dashed, annotation=_label("limit of the mean", outwards[1]))
     caption = f"Mean {mean_words(mean)}; smallest {bps_text(min(values))}, largest {bps_text(max(values))} bps."
     return Plot("slippage", title, caption, figure)
 
@@ -172,10 +172,8 @@ def _trade_text(t: TradeFigures) -> str:
 
 
 def _label(text: str, anchor: str) -> dict[str, object]:
-    """The label of an upright line, above the plot and not over its bars."""
-    return {
-        "annotation": {"text": text, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": anchor, "showarrow": False}
-    }
+    """The label of an upright line, above the plot and not over its bars; `anchor` is its side towards the line."""
+    return {"text": text, "y": 1, "yanchor": "bottom", "xanchor": anchor, "showarrow": False}
 
 
 def _figure(traces: Sequence[Any], x: str, y: str, *, top: int = 24) -> go.Figure:

@@ -146,9 +146,8 @@ def test_plots_can_be_read_in_light_and_dark_and_on_paper(text: str) -> None:
         assert plot.figure is not None
         layout = plot.figure.layout
         assert {layout.xaxis.gridcolor, layout.yaxis.gridcolor} == {"rgba(122,133,148,0.25)"}
-        assert all(
-            (note.yref, note.yanchor) == ("paper", "bottom") for note in layout.annotations if plot.name == "slippage"
-        )
+        notes = layout.annotations if plot.name == "slippage" else ()
+        assert all((note.yref, note.y, note.yanchor) == ("y domain", 1, "bottom") for note in notes)
     script = text.rpartition("<script>")[2]
     assert "Plotly.Plots.resize" in script
     assert "beforeprint" in script
@@ -176,3 +175,14 @@ def test_missed_stops_are_on_the_page() -> None:
     assert "Missed stops: 1<" in missed
     assert "missed by a running bot" in missed
     assert "Missed stops" not in report_page(make_report(given(trade(0))))
+
+
+@pytest.mark.parametrize(
+    ("pnl", "sides"),
+    [("0.05", {"mean": "right", "limit of the mean": "left"}), ("-0.9", {"mean": "left", "limit of the mean": "right"})],
+)
+def test_labels_of_two_lines_lie_on_their_outer_sides(pnl: str, sides: dict[str, str]) -> None:
+    """JRN-2: below or above its limit, the mean's label and the limit's never lie over each other."""
+    [shown] = [plot for plot in plots(make_report(given(trade(0, pnl=pnl), trade(1, pnl=pnl)))) if plot.name == "slippage"]
+    assert shown.figure is not None
+    assert {note.text: note.xanchor for note in shown.figure.layout.annotations} == sides
