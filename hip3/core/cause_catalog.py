@@ -52,7 +52,9 @@ KINDS: tuple[Kind, ...] = (
         "the account link was lost while a position, an order or a post was there (`safety.halt_on_disconnect`)",
         "unhalt, once READY-TRADING is back and the flatten is certified",
     ),
-    Kind(_C.CLOCK_SKEW, _SAFE, _AUTO, "the clock is more than 5 s from the venue's", "by itself, with a reading that agrees"),
+    Kind(
+        _C.CLOCK_SKEW, _SAFE, _AUTO, "the clock is more than 5 s from the venue's", "by itself, with a reading that agrees"
+    ),
     Kind(
         _C.CLOCK_SKEW,
         _SAFE,
