@@ -82,7 +82,7 @@ async def test_one_tick_inside_the_threshold_is_no_signal(side: str, quote: str)
     ids=["growth mode: 0.9 bps", "no growth mode: 9 bps"],
 )
 async def test_the_fee_of_the_venue_decides(coin: str, touching: str, missing: str) -> None:
-    """DET-2: the account's own fee, with scale and growth mode, is in the threshold: 0.9 or 9 bps, not the configured 4."""
+    """DET-2, LESSONS 27: the account's own fee, with scale and growth mode, is in the threshold: 0.9 or 9 bps, not our 4."""
     for quote, trades in ((touching, True), (missing, False)):
         settings = bot_settings(coins=(coin,))
         async with open_world(settings, poised("buy", quote, coin).source(), config=FAST) as world:

@@ -49,7 +49,7 @@ def subscribed(world: World) -> set[tuple[str, str | None]]:
 
 
 async def test_a_reconnect_while_flat_trades_again_by_itself(autojump_clock: object) -> None:
-    """WS-4, STOP-3, LESSONS 10: both links are cut; all is subscribed and read anew, READY is rebuilt, and it trades."""
+    """WS-4, STOP-3, LESSONS 10, 38: both links are cut; all is subscribed and read anew, READY is rebuilt, and it trades."""
     async with world_of(settings_of(SNDK), script(calm(SNDK), jump(SNDK, 12_500))) as world:
         await world.ready()
         before = subscribed(world)
@@ -115,8 +115,8 @@ async def test_what_happened_while_the_link_was_down_is_known_after_it(autojump_
 
 
 async def test_a_silent_venue_is_left_after_55_seconds(autojump_clock: object) -> None:
-    """WS-2: connected, and not a frame comes: both sessions are given up, and the next ones are whole again."""
-    async with world_of(settings_of(SNDK), script(calm(SNDK, until_s=200))) as world:
+    """WS-2, LESSONS 38: connected, and not a frame comes: both sessions are given up, the next are whole, and it trades."""
+    async with world_of(settings_of(SNDK), script(calm(SNDK, until_s=200), jump(SNDK, 80_000))) as world:
         await world.ready()
         silence = Rule(Point.FRAME, Drop(), uses=None)
         world.faults.add(silence)
@@ -127,6 +127,7 @@ async def test_a_silent_venue_is_left_after_55_seconds(autojump_clock: object) -
         world.faults.rules.remove(silence)
         await world.ready()
         assert connects(world) == [2, 2]
+        await holding(world, SNDK)
 
 
 async def test_a_venue_that_is_down_is_dialled_with_patience(autojump_clock: object) -> None:

@@ -76,7 +76,7 @@ async def test_armed_safe_lets_only_exits_out() -> None:
 
 @pytest.mark.parametrize("policy", ["auto", "manual"], ids=["ARMED_LIVE", "ARMED_SAFE"])
 async def test_a_stop_in_either_armed_mode_cancels_and_flattens_everything(policy: str) -> None:
-    """SAFE-1, STOP-2: asked to stop while armed, it cancels and closes what the venue lists, ours or not."""
+    """SAFE-1, STOP-2, LESSONS 41: asked to stop while armed, it cancels and closes what the venue lists, ours or not."""
     settings = bot_settings({"safety.startup_policy": policy})
     async with open_world(settings, Script().calm().source(), config=FAST) as world:
         await world.until(lambda: bool(world.events("ready_trading")), 3)

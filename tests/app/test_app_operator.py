@@ -44,7 +44,7 @@ async def test_a_hold_stops_entries_and_a_promotion_ends_it() -> None:
 
 
 async def test_a_kill_cancels_and_flattens_at_once() -> None:
-    """STOP-5, STOP-2: OPERATOR_KILL is a HALT: what the venue lists is cancelled and closed, and no entry follows."""
+    """STOP-5, STOP-2, LESSONS 41: OPERATOR_KILL is a HALT: what the venue lists is cancelled and closed; no entry."""
     async with open_world(bot_settings(), Script().calm().rising(2, 9).source(), config=FAST) as world:
         await world.until(lambda: bool(world.positions()) and not world.bot.posts.in_flight, 4)
         status = await by_hand(world, OrderSide.BUY, "590", "0.05", tif=TimeInForce.GTC)

@@ -30,7 +30,7 @@ from tests.app.failures.scenes import (
 
 
 async def test_a_lost_answer_is_resolved_by_query_and_never_resent(autojump_clock: object) -> None:
-    """POST-3, POST-4, LESSONS 13: executed, but answer and frames are lost: UNKNOWN, then FILLED by status and fills."""
+    """POST-3, POST-4, LESSONS 13, 38: executed, but answer and frames are lost: UNKNOWN, then FILLED by status and fills."""
     async with world_of(settings_of(SNDK), twice(SNDK)) as world:
         world.faults.add(*(lost(channel, uses=1) for channel in ("post", "orderUpdates")))
         await world.ready()

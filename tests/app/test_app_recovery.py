@@ -26,7 +26,7 @@ D = Decimal
 
 
 async def test_a_position_outlives_the_process_and_its_time_stop_is_not_reset() -> None:
-    """EXIT-1, LESSONS 11, REC-1: killed while holding, started again: same entry time, closed when it was due, one trade."""
+    """EXIT-1, LESSONS 11, 38, REC-1: killed while holding, started again: same entry time, closed when due, one trade."""
     async with open_world(bot_settings(STOPS), dislocated().pulse(60).source(), config=FAST) as world:
         await world.until(lambda: bool(world.events("fill")))
         entry_ms = world.fills()[0].time_ms

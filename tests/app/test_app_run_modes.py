@@ -14,7 +14,7 @@ from tests.app.restarts import STOPS, trades
 
 
 async def test_a_dry_run_decides_everything_and_sends_nothing() -> None:
-    """REC-5: signals pass the gates and are signed; no action reaches the venue, and the results say why."""
+    """REC-5, LESSONS 42: signals pass the gates and are signed; no action leaves, nothing is filled, results say why."""
     source = dislocated().rising(4, 8).pulse(60).source()
     async with open_world(bot_settings(STOPS), source, config=FAST, run_mode=RunMode.DRY_RUN) as world:
         await world.ready()
@@ -25,6 +25,7 @@ async def test_a_dry_run_decides_everything_and_sends_nothing() -> None:
         assert {r.error for r in results} == {"dry run: not sent"}
         assert all(r.is_terminal for r in results)
         assert not [r for r in world.recorder.records if isinstance(r, IntentRecord)]
+        assert (world.bot.tally.entries_filled, world.bot.tally.fills, world.bot.ledger.held()) == (0, 0, [])
 
 
 async def test_a_dry_run_touches_nothing_that_it_finds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ def text(world: World) -> str:
 
 
 async def test_a_position_is_shown_with_every_age() -> None:
-    """OPS-7, LESSONS 3: run, mode, READY, links, market, position, posts and budget, each as old as its evidence."""
+    """OPS-7, LESSONS 3, 40, 42: run, mode, READY, links, market, position as at the venue, budget, each with its age."""
     async with open_world(bot_settings(), dislocated().source(), config=FAST) as world:
         await world.until(lambda: bool(world.events("order_filled")), 5)
         await trio.sleep(0.5)
         status = seen(world)
         shown = text(world)
+        venue = [(p.coin, p.szi) for p in world.positions().values()]
+    assert [(p["coin"], Decimal(p["szi"])) for p in status["positions"]] == venue
     assert (status["run"]["config_hash"], status["run"]["pid"], status["run"]["network"]) == ("c0ffee", 7, "paper")
     assert (status["safety"]["mode"], status["safety"]["causes"]) == ("ARMED_LIVE", [])
     assert 1000 < status["safety"]["age_ms"] < status["run"]["age_ms"]

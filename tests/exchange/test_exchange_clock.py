@@ -52,7 +52,7 @@ async def test_makers_may_cancel_before_a_taker_arrives(
     wire_book: Book,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """SIM-3: a quote that was there when the order was sent, and gone before its block, cannot be hit."""
+    """SIM-3, LESSONS 25, 42: a quote that was there when the order was sent, and gone before its block, cannot be hit."""
     events = [
         (0, wire_book(SNDK, [("599", "1")], [("601", "1")])),
         (140, wire_book(SNDK, [("599", "1")], [("605", "1")])),

@@ -103,7 +103,7 @@ def btc() -> BookChange:
 
 
 async def test_every_dex_is_asked_and_emptied(autojump_clock: object) -> None:
-    """STOP-2, LESSONS 7: nobody names a dex: the venue's own list decides, and what is held on the main one goes too."""
+    """STOP-2, LESSONS 7, 39: nobody names a dex: the venue's own list decides, and what is held on the main one goes too."""
     async with desk(script(calm(*PRICES), [(0, btc())])) as d:
         d.world.exchange.fund(d.world.user, "", D(1000))
         await d.hand.place(d.hand.order("BTC", OrderSide.BUY, D(91_000), "0.001", TimeInForce.IOC))

@@ -216,7 +216,7 @@ async def test_market_data_goes_on_without_one_ack(autojump_clock: object) -> No
 
 
 async def test_every_subscription_is_renewed_after_a_reconnect(autojump_clock: object) -> None:
-    """WS-4: each session starts with all subscriptions, and the consumer is told that nothing before it counts."""
+    """WS-4, LESSONS 38: each session starts with all subscriptions, and the consumer hears that nothing before counts."""
     heard: list[list[str]] = []
 
     async def listen(ws: WebSocketConnection) -> None:

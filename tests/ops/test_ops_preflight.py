@@ -144,7 +144,7 @@ async def test_a_market_without_prices_fails(autojump_clock: object) -> None:
 
 
 async def test_no_collateral_fails_and_little_warns(autojump_clock: object) -> None:
-    """OPS-2: where the smallest order has no margin, and where the caps cannot be used whole."""
+    """OPS-2, LESSONS 39: no margin for the smallest order, caps that cannot be used whole, and another abstraction mode."""
     none = await ask(bot_settings({"paper.deposit_usd": 0.5}))
     assert none[C.BALANCE].level is Level.FAIL
     assert "xyz" in none[C.BALANCE].value
