@@ -162,7 +162,7 @@ async def test_a_market_with_half_a_book_does_not_block_the_others() -> None:
 
 
 async def test_what_is_missing_is_said_again_while_it_lasts() -> None:
-    """RDY-2, OBS-1, LESSONS 38: no quotes: after 5 s, then every 30 s a line names the condition and what a market lacks."""
+    """RDY-2, OBS-1, LESSONS 38: no quotes: after 5 s, then each 30 s, a line names what a market lacks."""
     mute = Rule(Point.FRAME, Drop(), lambda s: s == "bbo", uses=None)
     async with open_world(bot_settings(), Script().calm().source(), config=FAST, faults=Faults([mute])) as world:
         await world.at(70_000)
