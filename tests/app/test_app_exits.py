@@ -146,7 +146,7 @@ async def test_an_overdue_position_that_someone_else_closed_frees_the_bot(histor
 
 
 async def test_dust_is_closed_whole() -> None:
-    """EXIT-4, LESSONS 41: 1.2 USD, far below the venue's minimum of 10, goes in one order of the whole size, and is taken."""
+    """EXIT-4, LESSONS 41: 1.2 USD, far below the venue's minimum of 10, goes in one order, whole, and is taken."""
     async with open_world(bot_settings(BRIEF), Script().calm().source(), config=FAST) as world:
         await by_hand(world, OrderSide.BUY, "600.1", "0.02")
         await by_hand(world, OrderSide.SELL, "599.9", "0.018")
