@@ -13,6 +13,7 @@ from hip3.cli.config_cmd import Config, Json, print_config_error
 from hip3.cli.words import age_text, printable
 from hip3.core.cause_catalog import kind_of, remedy
 from hip3.core.causes import Clears, ReasonCode, Severity
+from hip3.fsm.safety import SafetyMode
 from hip3.io.clock import SystemClock
 from hip3.ops.journal_file import state_dir
 from hip3.ops.last_run import LastRun, last_run
@@ -28,7 +29,7 @@ WITHIN_S = 5.0
 WAYS = {
     "promote": ("to ARMED_LIVE", 'hip3 ops promote --reason "..."'),
     "unhalt": ("to ARMED_SAFE", 'hip3 ops unhalt --reason "..."'),
-    "recovery": ("to ARMED_SAFE without an operator", "none: it happens by itself"),
+    "recovery": ("to ARMED_SAFE without an operator", "no command: with the evidence it happens by itself"),
 }
 
 
@@ -93,7 +94,12 @@ def _about(cause: Mapping[str, Any]) -> dict[str, str]:
 
 def diagnosis_lines(found: Mapping[str, Any]) -> list[str]:
     """The same for people."""
-    may = "entries may leave" if found["allows_entry"] else "no entry leaves; exits and cancels go on"
+    if found["allows_entry"]:
+        may = "entries may leave"
+    elif found["mode"] == SafetyMode.HALT.name:
+        may = "no entry leaves; everything that the venue lists is cancelled and closed"
+    else:
+        may = "no entry leaves; exits and cancels go on"
     lines = [f"{found['mode']} for {_age(found['age_ms'])}, {found['lifecycle']}: {may}"]
     lines += [line for cause in found["causes"] for line in _cause_lines(cause)]
     for way, obstacles in found["against"].items():

@@ -69,7 +69,8 @@ def explain(
     except StoreError as e:
         return _failed(f"{e}. --journal reads a journal in its place", as_json=as_json)
     except UnknownSignal as e:
-        return _failed(f"{e}. Looked in {journal or state}; another file is named by --journal", as_json=as_json)
+        where = journal if journal is not None else f"stores and journals of {state}"
+        return _failed(f"{e}. Looked in {where}; another file is named by --journal", as_json=as_json)
     except OSError as e:
         return _failed(f"journal {e.filename or journal}: {e.strerror or e}", as_json=as_json)
     if as_json:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import cast
 
 from cyclopts import App, CycloptsError
 
@@ -63,8 +65,16 @@ EXIT_PIPE = 141
 """What a shell says of a program that SIGPIPE ended: 128 + 13."""
 
 
-def make_app() -> App:
-    """The command line, built anew for each caller: there is no module state."""
+def make_app(*, described: bool = False) -> App:
+    """The command line, built anew for each caller: there is no module state.
+
+    `described`: every command is imported, so that a list of them says what each does.
+    """
+
+    def command(place: str) -> str | Callable[..., int]:
+        module, _, function = f"hip3.cli.{place}".partition(":")
+        return cast("Callable[..., int]", getattr(import_module(module), function)) if described else f"{module}:{function}"
+
     app = App(
         name="hip3",
         help="A trading bot for HIP-3 perpetuals on Hyperliquid. Without a configuration it trades on paper.",
@@ -72,19 +82,21 @@ def make_app() -> App:
         result_action="return_value",
     )
     for name, place in COMMANDS.items():
-        app.command(f"hip3.cli.{place}", name=name)
+        app.command(command(place), name=name)
     for group, (help_text, commands) in GROUPS.items():
         inner = App(name=group, help=help_text)
         for name, place in commands.items():
-            inner.command(f"hip3.cli.{place}", name=name)
+            inner.command(command(place), name=name)
         app.command(inner)
     return app
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its code; 2 for an argument that means nothing."""
+    tokens = sys.argv[1:] if tokens is None else tokens
+    asks_for_a_list = all(token in GROUPS or token in ("--help", "-h") for token in tokens)
     try:
-        code = make_app()(tokens, exit_on_error=False)
+        code = make_app(described=asks_for_a_list)(tokens, exit_on_error=False)
         sys.stdout.flush()
     except CycloptsError:
         sys.exit(EXIT_CONFIGURATION)  # cyclopts has printed what is wrong

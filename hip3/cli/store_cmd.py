@@ -207,16 +207,21 @@ def copy(
             if done.verdict.is_whole
             else "faults in both, the same: hip3 audit verify names them"
         )
-        return [*lines, f"chain    {same}", *_next_step(at, target)], found
+        return [*lines, f"chain    {same}", *_next_step(at, source, target)], found
 
     return answer("store copy", config, work, as_json=as_json)
 
 
-def _next_step(at: At, target: Place) -> list[str]:
-    """What the operator does so that the next start takes the target."""
+def _next_step(at: At, source: Place, target: Place) -> list[str]:
+    """What the operator does so that the next start takes the target; from a file to a file it goes on as before."""
     if target.file is None:
         return ["next     put this into the configuration, then hip3 preflight:", "[store]", f'url = "{target.name}"']
     usual = at.place_with(None)
+    if source.file is not None:
+        return [
+            f"next     nothing: a start here takes {source.name}, as before. Elsewhere the copy goes into an empty state",
+            f"         folder, as store/{Path(usual.name).name}; never over a store that is there",
+        ]
     where = "" if usual.file == target.file else f", and put the file at {usual.name}"
     return [f"next     take `url` out of [store] of the configuration{where}, then hip3 preflight"]
 

@@ -65,6 +65,7 @@ async def test_a_halt_says_what_holds_it_and_which_command_ends_it() -> None:
         cut_account(world)
         await flat_in_halt(world)
         shown = text(world)
+        assert "no entry leaves; everything that the venue lists is cancelled and closed" in shown
         assert "HALT WS_DISCONNECT, by account, for " in shown
         assert f"command: {UNHALT}" in shown
         assert "holds still: not READY" in shown

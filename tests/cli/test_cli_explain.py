@@ -123,6 +123,7 @@ def test_a_journal_may_go_on_in_a_second_part(state: Path, capsys: pytest.Captur
     [
         (["aa-7"], "signal 'aa-7' is not in"),
         (["aa-7"], "ids like it: aa-1"),
+        (["aa-7"], "Looked in stores and journals of /"),
         ([], "name a signal, or ask for the newest with --last"),
         (["aa-1", "--last"], "name a signal, or ask for the newest with --last"),
         (["aa-1", "--coin", "xyz:MU"], "--coin goes with --last"),
@@ -148,7 +149,7 @@ def test_without_any_journal_it_says_so(capsys: pytest.CaptureFixture[str], stat
     assert explain("--last") == 2
     said = capsys.readouterr().err
     assert "no signal in any journal: there is none yet" in said
-    assert f"Looked in {state}; another file is named by --journal" in said
+    assert f"Looked in stores and journals of {state}; another file is named by --journal" in said
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hip3.cli.main import COMMANDS, GROUPS, make_app
+from hip3.cli.main import COMMANDS, GROUPS, main, make_app
 
 EVERY = [(name,) for name in COMMANDS] + [(group, name) for group, (_, commands) in GROUPS.items() for name in commands]
 
@@ -30,6 +30,18 @@ def test_every_command_has_an_example(tokens: tuple[str, ...], capsys: pytest.Ca
     said = " ".join(capsys.readouterr().out.split())
     assert f"Example: hip3 {' '.join(tokens)}" in said
     assert "Exit code 0" in said
+
+
+@pytest.mark.parametrize("tokens", [(), ("--help",), *((group,) for group in GROUPS)], ids=" ".join)
+def test_a_list_of_commands_says_what_each_does(tokens: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """OPS-1: `hip3`, or a group of commands, without a command says of each one in a few words what it does."""
+    with pytest.raises(SystemExit) as ended:
+        main(tokens)
+    assert ended.value.code == 0
+    said = [line.strip("│ ").split() for line in capsys.readouterr().out.splitlines()]
+    words = {line[0]: line[1:] for line in said if line}
+    for name in GROUPS[tokens[0]][1] if tokens and tokens[0] in GROUPS else [*COMMANDS, *GROUPS]:
+        assert len(words[name]) > 1, name
 
 
 def test_a_command_imports_what_it_needs_alone() -> None:

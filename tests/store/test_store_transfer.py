@@ -190,6 +190,17 @@ def test_a_copy_says_what_the_configuration_needs_and_is_not_overwritten(
 
 
 @SERVER
+def test_a_copy_to_a_second_file_changes_nothing_about_the_next_start(
+    two: Two, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """STO-5: nobody is told to lay the copy over the store, whose spool would not follow it."""
+    file = tmp_path / "second.db"
+    assert two.copy(to=str(file)) == 0
+    assert f"next     nothing: a start here takes {two.full.place.name}, as before" in capsys.readouterr().out
+    assert rows_of(place_of_file(file)) == rows_of(two.full.place)
+
+
+@SERVER
 def test_a_database_of_others_is_left_alone(two: Two, capsys: pytest.CaptureFixture[str]) -> None:
     """STO-5: tables that are not ours are never written beside, and a newer schema is not touched."""
     tell(two.empty, "CREATE TABLE accounts (id INTEGER)")
