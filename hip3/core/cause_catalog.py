@@ -110,7 +110,8 @@ KINDS: tuple[Kind, ...] = (
         _C.FLATTEN_FAILED,
         _HALT,
         _OPERATOR,
-        "more than `risk.max_flatten_failures` positions were not closed in time, or so many tries in HALT failed in a row",
+        "more than `risk.max_flatten_failures` positions were not closed in time, or so many tries in HALT failed in a row, "
+        "or the last run held one in a market that is not configured any more",
         "unhalt, once a certificate says flat",
     ),
     Kind(

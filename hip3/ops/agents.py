@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import asdict, frozen
 
 from hip3.io.keys import KeySourceError
+from hip3.ops.journal_file import STATE_VAR
 
 FILE = "retired_agents.jsonl"
 
@@ -40,6 +41,8 @@ def retired_agents(state: Path) -> list[RetiredAgent]:
         return [RetiredAgent(**json.loads(line)) for line in lines if line.strip()]
     except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise AgentRetired(f"{state} is a file, the state folder is expected; set {STATE_VAR} to a folder") from None
     except (OSError, ValueError, TypeError) as e:
         raise AgentRetired(
             f"the record of replaced agents {path} cannot be read ({type(e).__name__}: {e}); whether the key was used "

@@ -170,8 +170,12 @@ def _with_lines(found: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def journals(state: Path) -> list[Path]:
-    """The journals kept, the one written last first."""
-    found = [p for p in (state / FOLDER).glob(f"*{SUFFIX}") if not p.name.endswith(EARLIER)]
+    """The journals kept, the one written last first. Raises OSError for a folder that cannot be read."""
+    try:
+        names = os.listdir(state / FOLDER)
+    except FileNotFoundError:
+        return []
+    found = [state / FOLDER / name for name in names if name.endswith(SUFFIX) and not name.endswith(EARLIER)]
     return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
 
 

@@ -15,7 +15,7 @@ from hip3.ops.keep import account_of_store, store_place
 from hip3.settings import LoadedSettings
 from hip3.settings.schema import Mode, Settings
 from hip3.store.database import Place, connect, open_reader
-from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreMissing
+from hip3.store.errors import SchemaVersionMismatch, StoreError, StoreMissing, StoreUnusable
 from hip3.store.lock import lock_holder, server_lock_holder
 from hip3.store.repository import everything_in
 from hip3.store.versions import check_version, program_versions
@@ -103,6 +103,9 @@ def _check_database(place: Place) -> Iterator[Finding]:
     except StoreMissing:
         yield passed(store, f"{place.name}: none yet, the start makes it")
         yield passed(schema, f"{newest}, new")
+        return
+    except StoreUnusable as e:
+        yield failed(store, str(e))
         return
     except SchemaVersionMismatch as e:
         yield failed(schema, str(e))

@@ -61,6 +61,13 @@ def _resume(bot: Bot, bookkeeper: Bookkeeper, memory: Remembered, config_hash: s
     )
     if memory.alive_ms is not None and not memory.ended_flat:
         bot.scribe.transition(RECOVERY, ACCOUNT, str(memory.alive_ms), str(now), NO_BOT_RAN, "from the last heartbeat on")
+    strays = {f"{p.szi} {p.coin}" for p in bot.ledger.held() if p.coin not in bot.markets}
+    strays |= {f"an order of {o.intent.coin}" for o in memory.orders if o.intent.coin not in bot.markets}
+    if strays:
+        what = (
+            f"the last run had {', '.join(sorted(strays))}, not among the configured markets: no exit of this run follows it"
+        )
+        bot.safety.add(ReasonCode.FLATTEN_FAILED, Severity.HALT, "recovery", what, Clears.OPERATOR)
     if bot.trader is not None and memory.cursor_ms is not None and not memory.ended_flat:
         bot.trader.reconcile.fills_since_ms = memory.cursor_ms - OVERLAP_MS
     gap = gap_cause(memory, bot.settings.reconcile.backfill_window_ms, now)

@@ -6,6 +6,7 @@ over it in the reader's own memory.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from hip3.settings.errors import NotAllowed
 from hip3.settings.fields import PostgresUrl
 from hip3.settings.load import CONFIG_VAR
 from hip3.store.database import NO_SPOOL, Place, place_of_file, place_of_url
-from hip3.store.errors import StoreUnusable
+from hip3.store.errors import StoreUnusable, os_words
 from hip3.store.repository import Repository, RunRow, everything_in
 from hip3.venue.hyperliquid.endpoints import Network
 
@@ -64,8 +65,18 @@ def known_sources(state: Path, config: Path | None, env: Mapping[str, str]) -> l
         settings = load_for_check(config, env).settings
         found = [Source(settings.network.value, store_place(settings, state))]
     else:
-        found = [source_at(str(path)) for path in sorted((state / FOLDER).glob("*.db"))]
+        found = [source_at(str(path)) for path in _databases(state / FOLDER)]
     return [s for s in found if s.place.file is None or s.place.file.exists()]
+
+
+def _databases(folder: Path) -> list[Path]:
+    """Raises StoreUnusable for a folder that cannot be read: another user's, or a file."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".db"))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise StoreUnusable(f"{folder}: {os_words(e)}") from e
 
 
 def source_at(text: str) -> Source:

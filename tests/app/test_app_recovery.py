@@ -19,7 +19,7 @@ from hip3.fsm.order import OrderState
 from hip3.fsm.safety import SafetyMode
 from hip3.ops.commands import Operator
 from hip3.simulate.world import World, open_world
-from tests.app.app_builders import FAST, SLOW, SNDK, bot_settings, by_hand, closes, dislocated, entries, judged
+from tests.app.app_builders import FAST, NVDA, SLOW, SNDK, bot_settings, by_hand, closes, dislocated, entries, judged
 from tests.app.restarts import STOPS, again, trades
 
 D = Decimal
@@ -293,6 +293,23 @@ async def test_a_value_that_cannot_be_read_halts_and_flattens(key: str) -> None:
         assert [c.message for c in world.bot.safety.causes if c.severity is Severity.HALT] == [
             causes["STORAGE_UNAVAILABLE"].message
         ]
+        assert (await world.end()).exit_code == 0
+
+
+@pytest.mark.parametrize(("booked", "says"), [(True, f"0.082 {SNDK}"), (False, f"an order of {SNDK}")])
+async def test_a_position_in_a_market_that_is_not_configured_any_more_is_closed(booked: bool, says: str) -> None:
+    """EXIT-1, STOP-2, LESSONS 12: no exit of the new run can price it, so it is a HALT, whose flatten closes it."""
+    settings = bot_settings(STOPS, coins=(SNDK,))
+    async with open_world(settings, dislocated(2, SNDK, NVDA).pulse(60).source(), config=FAST) as world:
+        await world.started.wait()
+        await world.until(lambda: bool(world.bot.ledger.held() if booked else world.positions()), 20)
+        await world.kill()
+        world.restart(bot_settings(STOPS, coins=(NVDA,)))
+        await world.started.wait()
+        await world.until(lambda: not world.positions(), 20)
+        (cause,) = [c for c in world.bot.safety.causes if c.severity is Severity.HALT]
+        assert (cause.code.value, cause.source) == ("FLATTEN_FAILED", "recovery")
+        assert f"the last run had {says}, not among the configured markets: no exit of this run follows it" in cause.message
         assert (await world.end()).exit_code == 0
 
 
