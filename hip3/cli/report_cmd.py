@@ -149,9 +149,16 @@ def _failed(code: int, message: str, *, as_json: bool) -> int:
 # ---- for people
 
 
+class _Console(Console):
+    """A console whose reader may go away (`| head`): `main` knows the exit code of that, rich would say 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def print_report(made: Report, page: Path | None) -> None:
     """The verdict first, then what it rests on, then what it cannot say; tables as wide as the terminal."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     console.print(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -192,3 +195,14 @@ def test_spans_of_since() -> None:
     assert since_ms("24h", now) == now - 86_400_000
     assert since_ms("7d", now) == now - 7 * 86_400_000
     assert since_ms("2026-01-01", now) == round(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def test_a_reader_that_goes_away_is_no_verdict(state: Path) -> None:
+    """OPS-1: `hip3 report | head` ends as any command does, not with an exit code of its own."""
+    journal(state, "aa")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "hip3", "report"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 - ours
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
