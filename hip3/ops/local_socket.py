@@ -6,7 +6,6 @@ ends with its process, so a socket file without a holder is stale and is replace
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -20,6 +19,7 @@ import trio
 from attrs import define
 
 from hip3.ops.journal_file import STATE_VAR, json_value
+from hip3.store.held import Held, hold_file
 
 MOST_BYTES = 1 << 20
 """Ours: forty markets with ten events are some 40 kB."""
@@ -68,19 +68,13 @@ def open_local_socket(path: Path, pid: int) -> LocalSocket:
 
 def _lock(path: Path, pid: int) -> int:
     """Takes the lock for the life of the process and writes its holder into it."""
-    fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
+        return hold_file(path.with_suffix(".lock"), pid)
+    except Held as holder:
         raise SocketUnavailable(
             f"{path} is served by another bot, process {holder}; this one has no {path.stem} socket. "
             f"Give each bot a {STATE_VAR} of its own"
         ) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{pid}\n".encode())
-    return fd
 
 
 def _listen(path: Path) -> trio.SocketListener:

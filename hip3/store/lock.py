@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from hip3.store.database import is_postgres, try_advisory_lock
 from hip3.store.errors import StoreInUse, StoreUnusable, os_words
+from hip3.store.held import Held, hold_file
 
 ADVISORY_KEY = 0x68697033  # "hip3" in ASCII
 _HOLDER = text(
@@ -48,20 +49,13 @@ def take_lock(path: Path, pid: int) -> StoreLock:
     """Takes the lock. Raises StoreInUse, with the process that holds it, and StoreUnusable."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as e:
-        raise StoreUnusable(f"{path}: {os_words(e)}") from e
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
+        return StoreLock(path, hold_file(path, pid))
+    except Held as holder:
         raise StoreInUse(
             f"{path}: process {holder} writes to this store; stop it first, or give each bot a state folder of its own"
         ) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{pid}\n".encode())
-    return StoreLock(path, fd)
+    except OSError as e:
+        raise StoreUnusable(f"{path}: {os_words(e)}") from e
 
 
 def lock_holder(path: Path) -> str | None:

@@ -20,6 +20,7 @@ from hip3.core import units
 from hip3.core.ids import CloidFactory, MarketSpec, OrderSide, TimeInForce
 from hip3.core.orders import OrderIntent
 from hip3.io.clock import SystemClock
+from hip3.ops.drill import PAPER_CONFIG
 from hip3.venue.hyperliquid import actions, info
 from hip3.venue.hyperliquid.endpoints import Network
 from hip3.venue.hyperliquid.metadata import resolve_markets
@@ -108,6 +109,14 @@ def external_venue(cwd: Path) -> Iterator[ExternalVenue]:
         assert found, f"{line}{process.stderr.read() if process.stderr else ''}"
         clock = SystemClock()
         yield ExternalVenue(found[0], process, NonceSource(clock.wall_ms), CloidFactory(clock.wall_ms()))
+
+
+def configured(tmp_path: Path, venue: ExternalVenue) -> Path:
+    """The file of a bot of `USER` at the venue; it takes the first quote that is better than the oracle at all."""
+    path, signer = tmp_path / "bot.toml", TradingKey.from_text(BOT_KEY).address
+    ws = f"{venue.url.replace('http', 'ws')}/ws"
+    path.write_text(PAPER_CONFIG.format(url=venue.url, ws=ws, account=USER, signer=signer, key="BOT_KEY"))
+    return path
 
 
 def last_json(text: str) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.cli_venue import external_venue, hip3, run_hip3
-from tests.cli.test_cli_watchdog import configured
+from tests.cli.cli_venue import configured, external_venue, hip3, run_hip3
 
 
 @pytest.fixture

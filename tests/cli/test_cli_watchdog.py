@@ -12,43 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from hip3.venue.hyperliquid.signing import TradingKey
-from tests.cli.cli_venue import BOT_KEY, GUARD_KEY, NVDA, USER, ExternalVenue, external_venue, hip3, run_hip3
+from tests.cli.cli_venue import BOT_KEY, GUARD_KEY, NVDA, USER, ExternalVenue, configured, external_venue, hip3, run_hip3
 from tests.cli.test_cli_run import lines_until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "mainnet_microtest_stop.sh"
 STALE_S = 2.0
-CONFIG = """
-network = "paper"
-info_url = "{url}"
-ws_url = "{ws}/ws"
-user_address = "{user}"
-signer_address = "{signer}"
-[signer]
-key_source = {{type = "env_var", var_name = "BOT_KEY"}}
-[safety]
-startup_policy = "auto"
-[detector]
-dedup = false
-direction = false
-[watchdog]
-heartbeat_ms = 200
-stale_ms = 2000
-[[markets]]
-coin = "xyz:NVDA"
-threshold_bps = 0.1
-[[markets]]
-coin = "xyz:TSLA"
-threshold_bps = 0.1
-"""
-"""Takes the first quote that is better than the oracle at all."""
-
-
-def configured(tmp_path: Path, venue: ExternalVenue) -> Path:
-    path = tmp_path / "bot.toml"
-    signer = TradingKey.from_text(BOT_KEY).address
-    path.write_text(CONFIG.format(url=venue.url, ws=venue.url.replace("http", "ws"), user=USER, signer=signer))
-    return path
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> None:

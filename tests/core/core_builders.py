@@ -8,6 +8,7 @@ from decimal import Decimal
 from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.consequences import Consequence
+from hip3.core.detector import DetectorConfig
 from hip3.core.events import AccountState, AssetCtx, Bbo, Fill, Level, OrderUpdate, OrderUpdates, Position, UserFills
 from hip3.core.ids import CloidFactory, MarketKey, MarketSpec, OrderSide, TimeInForce
 from hip3.core.ledger import Ledger, TrackedOrder
@@ -180,3 +181,18 @@ def opened(desk: Desk, sz: str = "0.10") -> None:
     """A long position of `sz` at 600."""
     entry = desk.order(sz=sz)
     desk.apply(fills(fill(entry, sz, tid=900)), answer_filled(entry, sz))
+
+
+DETECTOR = DetectorConfig(
+    slippage_bps=D(2),
+    min_edge_bps=D(5),
+    size_alpha=D("0.05"),
+    min_order_notional_usd=D(11),
+    max_order_notional_usd=D(40),
+    min_book_notional_usd=D(500),
+    normal_book_notional_usd=D(5000),
+    max_bbo_age_ms=10_000,
+    max_ctx_age_ms=3000,
+    dedup=True,
+    direction=True,
+)

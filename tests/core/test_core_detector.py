@@ -14,21 +14,9 @@ from hip3.core import units
 from hip3.core.detector import CAP_HEADROOM, Detector, DetectorConfig, Signal, edge_bps, liquidity_factor
 from hip3.core.ids import MarketSpec, OrderSide
 from hip3.core.market import MarketState, Reference, missing_market_data
-from tests.core.core_builders import SNDK, T0, D, bbo, ctx, spec
+from tests.core.core_builders import DETECTOR, SNDK, T0, D, bbo, ctx, spec
 
-CONFIG = DetectorConfig(
-    slippage_bps=D(2),
-    min_edge_bps=D(5),
-    size_alpha=D("0.05"),
-    min_order_notional_usd=D(11),
-    max_order_notional_usd=D(50),
-    min_book_notional_usd=D(500),
-    normal_book_notional_usd=D(5000),
-    max_bbo_age_ms=10_000,
-    max_ctx_age_ms=3000,
-    dedup=True,
-    direction=True,
-)
+CONFIG = attrs.evolve(DETECTOR, max_order_notional_usd=D(50))
 PLAIN = attrs.evolve(CONFIG, dedup=False, direction=False)
 FEE = D(4)
 

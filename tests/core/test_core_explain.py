@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hip3.core.causes import Clears, ReasonCode, Safety, Severity
-from hip3.core.detector import DetectorConfig, Signal
+from hip3.core.detector import Signal
 from hip3.core.events import Position
 from hip3.core.explain import INPUTS, GateStep, Seen, Witness, gate_trail
 from hip3.core.filter_trail import filter_trail
@@ -22,22 +22,10 @@ from hip3.core.posts import PostBook
 from hip3.core.quality import QualityConfig
 from hip3.core.ready import Ready
 from hip3.core.scheduler import Batch, Scheduler, SchedulerConfig
-from tests.core.core_builders import MU, SNDK, T0, D, Desk, bbo, ctx, held
+from tests.core.core_builders import DETECTOR, MU, SNDK, T0, D, Desk, bbo, ctx, held
 
 NOW = 5000
-CONFIG = DetectorConfig(
-    slippage_bps=D(2),
-    min_edge_bps=D(5),
-    size_alpha=D("0.05"),
-    min_order_notional_usd=D(11),
-    max_order_notional_usd=D(40),
-    min_book_notional_usd=D(500),
-    normal_book_notional_usd=D(5000),
-    max_bbo_age_ms=10_000,
-    max_ctx_age_ms=3000,
-    dedup=True,
-    direction=True,
-)
+CONFIG = DETECTOR
 SIGNAL = Signal(
     id="t-1",
     spec=SNDK,

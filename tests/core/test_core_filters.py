@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from hip3.core import filters as f
 from hip3.core.averages import TimeMean
-from hip3.core.detector import Detector, DetectorConfig
+from hip3.core.detector import Detector
 from hip3.core.filters import Filter, FilterConfig, Filters
 from hip3.core.ids import OrderSide
 from hip3.core.market import MarketState
 from hip3.core.quality import QualityGate
 from hip3.core.windows import parse_window
 from hip3.settings.schema import FilterKeys, QualityKeys
-from tests.core.core_builders import SNDK, D, bbo, ctx, spec
+from tests.core.core_builders import DETECTOR, SNDK, D, bbo, ctx, spec
 
 BUY, SELL = OrderSide.BUY, OrderSide.SELL
 DOC = (Path(__file__).resolve().parents[2] / "docs" / "detector.md").read_text()
@@ -295,20 +295,7 @@ def test_filters_that_are_off_are_not_asked() -> None:
 
 def test_a_signal_carries_what_the_filters_saw() -> None:
     """DET-5: the inputs of each filter, by value: what happens to the market afterwards does not change them."""
-    config = DetectorConfig(
-        slippage_bps=D(2),
-        min_edge_bps=D(5),
-        size_alpha=D("0.05"),
-        min_order_notional_usd=D(11),
-        max_order_notional_usd=D(50),
-        min_book_notional_usd=D(500),
-        normal_book_notional_usd=D(5000),
-        max_bbo_age_ms=10_000,
-        max_ctx_age_ms=3000,
-        dedup=True,
-        direction=True,
-        filters=FilterConfig(quote_lag_max_ms=5000),
-    )
+    config = attrs.evolve(DETECTOR, max_order_notional_usd=D(50), filters=FilterConfig(quote_lag_max_ms=5000))
     detector, market = Detector(config, "run", {SNDK.coin: D(4)}), MarketState(SNDK)
     market.on_ctx(ctx(SNDK.coin, "995"), 0)
     market.on_bbo(bbo(SNDK.coin, "994", "995"), 100)

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from hip3.core.events import Level
 from hip3.exchange.config import ExchangeConfig
+from hip3.exchange.effects import OrderChanged
 from hip3.exchange.engine import Engine
 from hip3.exchange.exchange import Exchange
 from hip3.exchange.faults import Faults, World
@@ -81,6 +82,11 @@ class Kit:
     def place(self, address: str, side: str, px: str, sz: str, **options: Any) -> Any:
         """The one status of one order."""
         return self.statuses(address, {"type": "order", "orders": [order(side, px, sz, **options)], "grouping": "na"})[0]
+
+    def frames(self, address: str) -> list[str]:
+        """Statuses of the orderUpdates that an address would have got since the last look."""
+        effects = self.engine.state.collect()
+        return [e.update.status for e in effects if isinstance(e, OrderChanged) and e.address == address]
 
     def szi(self, address: str, asset: int = SNDK) -> Decimal:
         return self.engine.state.account(address).szi(asset)

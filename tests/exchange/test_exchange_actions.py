@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hip3.exchange.effects import OrderChanged
-
 if TYPE_CHECKING:
     from tests.exchange.conftest import Kit
 
 D = Decimal
 CLOID = "0x68697033000101234567890100000001"
 SNDK = 110_002
-
-
-def frames(kit: Kit, address: str) -> list[str]:
-    """Statuses of the orderUpdates that an address would have got since the last look."""
-    effects = kit.engine.state.collect()
-    return [e.update.status for e in effects if isinstance(e, OrderChanged) and e.address == address]
 
 
 def test_cancel_by_oid_and_by_cloid(kit: Kit) -> None:
@@ -40,10 +32,10 @@ def test_cancel_by_oid_and_by_cloid(kit: Kit) -> None:
 def test_modify_gives_a_new_oid_under_the_same_cloid(kit: Kit, wire_order: Callable[..., dict[str, Any]]) -> None:
     """SIM-1: `modify` answers default and the old order is canceled before the new one opens."""
     old = kit.place(kit.a, "buy", "590", "1", tif="Gtc", cloid=CLOID)["resting"]["oid"]
-    frames(kit, kit.a)
+    kit.frames(kit.a)
     change = {"type": "modify", "oid": CLOID, "order": wire_order("buy", "591", "2", tif="Gtc", cloid=CLOID)}
     assert kit.do(kit.a, change) == {"status": "ok", "response": {"type": "default"}}
-    assert frames(kit, kit.a) == ["canceled", "open"]
+    assert kit.frames(kit.a) == ["canceled", "open"]
     (replacement,) = kit.engine.state.account(kit.a).open.values()
     assert (replacement.px, replacement.sz, replacement.cloid) == (D(591), D(2), CLOID)
     assert replacement.oid != old

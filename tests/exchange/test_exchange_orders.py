@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hip3.core.ids import OrderSide
-from hip3.exchange.effects import Filled, OrderChanged
+from hip3.exchange.effects import Filled
 from hip3.exchange.seam import BookChange, CtxChange, Print
 
 if TYPE_CHECKING:
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 D = Decimal
 CLOID = "0x68697033000101234567890100000001"
 SNDK = 110_002
-
-
-def frames(kit: Kit, address: str) -> list[str]:
-    """Statuses of the orderUpdates that an address would have got since the last look."""
-    effects = kit.engine.state.collect()
-    return [e.update.status for e in effects if isinstance(e, OrderChanged) and e.address == address]
 
 
 def test_ioc_takes_levels_in_order_and_reports_the_average(kit: Kit) -> None:
@@ -40,7 +34,7 @@ def test_partial_ioc_is_filled_and_the_rest_goes_without_a_word(kit: Kit) -> Non
     """SIM-2: an IOC larger than the book answers `filled` with what there was; the record says filled, sz > 0."""
     status = kit.place(kit.a, "buy", "601", "3")
     assert status["filled"]["totalSz"] == "1.0"
-    assert frames(kit, kit.a) == ["filled"]
+    assert kit.frames(kit.a) == ["filled"]
     record = kit.engine.state.account(kit.a).find(status["filled"]["oid"])
     assert record is not None
     assert (record.status, record.sz, record.orig_sz) == ("filled", D(2), D(3))
@@ -59,7 +53,7 @@ def test_what_was_taken_is_gone_until_the_source_states_another_size(kit: Kit, w
 def test_gtc_rests_and_is_a_maker_later(kit: Kit) -> None:
     """SIM-2: a GTC rests with an oid; the other account that takes it pays the taker rate, we the maker rate."""
     resting = kit.place(kit.a, "buy", "600", "0.5", tif="Gtc")["resting"]
-    assert frames(kit, kit.a) == ["open"]
+    assert kit.frames(kit.a) == ["open"]
     kit.place(kit.b, "sell", "600", "0.5")
     fills = {e.address: e.fill for e in kit.engine.state.collect() if isinstance(e, Filled)}
     assert fills[kit.a].oid == resting["oid"]
@@ -122,7 +116,7 @@ def test_runtime_refusals_have_the_venues_words_and_leave_a_record(
 ) -> None:
     """SIM-2: the text ends in the asset, a record stands under the cloid, and a frame of orderUpdates says the status."""
     assert kit.place(kit.a, side, px, sz, tif=tif, cloid=CLOID) == {"error": f"{text} asset=110002"}
-    assert frames(kit, kit.a) == [status]
+    assert kit.frames(kit.a) == [status]
     record = kit.engine.state.account(kit.a).find(CLOID)
     assert record is not None
     assert record.status == status
@@ -261,9 +255,9 @@ def test_resting_reduce_only_follows_the_position_and_ends_with_it(kit: Kit) -> 
     record = kit.engine.state.account(kit.a).find(oid)
     assert record is not None
     assert (record.status, record.sz, record.orig_sz) == ("open", D("0.6"), D(1))
-    frames(kit, kit.a)
+    kit.frames(kit.a)
     kit.place(kit.a, "sell", "598", "0.6")
-    assert frames(kit, kit.a) == ["filled", "reduceOnlyCanceled"]
+    assert kit.frames(kit.a) == ["filled", "reduceOnlyCanceled"]
 
 
 def test_a_newer_reduce_only_order_takes_the_place_of_an_older_one(kit: Kit) -> None:

@@ -13,7 +13,7 @@ from hip3.core import facts as f
 from hip3.core.bookkeeper import Bookkeeper
 from hip3.core.budget import ActionBudget
 from hip3.core.causes import ModeListener, ReasonCode, Safety
-from hip3.core.detector import Detector, DetectorConfig, Signal
+from hip3.core.detector import Detector, Signal
 from hip3.core.events import PostResponse
 from hip3.core.execution import ExecutionEvent
 from hip3.core.exits import ExitConfig, ExitRequest
@@ -39,7 +39,7 @@ from hip3.tasks.position import status_event
 from hip3.venue.hyperliquid.endpoints import Network
 from hip3.venue.hyperliquid.nonce import NonceSource
 from hip3.venue.hyperliquid.signing import Signer, TradingKey
-from tests.core.core_builders import MU, SNDK, T0, account, bbo, ctx, fills, held
+from tests.core.core_builders import DETECTOR, MU, SNDK, T0, account, bbo, ctx, fills, held
 
 D = Decimal
 KEY = TradingKey((5).to_bytes(32, "big"))
@@ -139,19 +139,7 @@ def make_bench(recorder: Recorder | None = None, on_mode: ModeListener = lambda 
         market = markets[of.coin] = MarketState(of)
         market.on_bbo(bbo(of.coin, "599.9", "600.1"), 0)
         market.on_ctx(ctx(of.coin, oracle), 0)
-    config = DetectorConfig(
-        slippage_bps=D(2),
-        min_edge_bps=D(5),
-        size_alpha=D("0.05"),
-        min_order_notional_usd=D(11),
-        max_order_notional_usd=D(40),
-        min_book_notional_usd=D(500),
-        normal_book_notional_usd=D(5000),
-        max_bbo_age_ms=10_000,
-        max_ctx_age_ms=3000,
-        dedup=True,
-        direction=True,
-    )
+    config = DETECTOR
     safety = Safety(on_mode, clock.wall_ms)
     safety.promote(ReasonCode.AUTO_PROMOTE, "a test")
     ledger = wire.ledger
