@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from attrs import define
 
+from hip3.cli.main import make_app
 from hip3.core import units
 from hip3.core.ids import CloidFactory, MarketSpec, OrderSide, TimeInForce
 from hip3.core.orders import OrderIntent
@@ -60,6 +62,17 @@ def run_hip3(*arguments: str, cwd: Path, **environment: str) -> tuple[int, str, 
     with hip3(*arguments, cwd=cwd, **environment) as process:
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
+
+
+def call_hip3(*arguments: str, cwd: Path) -> int:
+    """The exit code of a command that starts nothing: in this process, in the same surroundings as `hip3`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        for name, value in {"HIP3_STATE_DIR": str(cwd), "BOT_KEY": BOT_KEY, "GUARD_KEY": GUARD_KEY}.items():
+            patch.setenv(name, value)
+        code = make_app()(arguments, exit_on_error=False)
+    assert isinstance(code, int)
+    return code
 
 
 @define

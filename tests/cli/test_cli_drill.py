@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.cli_venue import configured, external_venue, hip3, run_hip3
+from tests.cli.cli_venue import call_hip3, configured, external_venue, hip3, run_hip3
 
 
 @pytest.fixture
@@ -137,10 +137,13 @@ def test_a_drill_whose_folder_cannot_be_made_is_refused(tmp_path: Path) -> None:
         (("--network", "testnet", "--config", "own.toml"), "the configuration is for paper"),
     ],
 )
-def test_a_drill_that_cannot_take_place_is_refused(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+def test_a_drill_that_cannot_take_place_is_refused(
+    arguments: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """OPS-8: exit code 2, and nothing was started; never on mainnet."""
     (tmp_path / "own.toml").write_text('network = "paper"\n')
-    code, out, err = run_hip3("drill", "restart", *arguments, cwd=tmp_path)
-    assert (code, out) == (2, "")
-    assert says in err
+    assert call_hip3("drill", "restart", *arguments, cwd=tmp_path) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert says in said.err
     assert not (tmp_path / "drills").exists()

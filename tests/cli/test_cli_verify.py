@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.cli_venue import run_hip3
+from tests.cli.cli_venue import call_hip3, run_hip3
 
 
 def test_a_verification_on_paper_passes_and_ends_flat(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_an_item_that_fails_is_exit_code_1(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_verified_is_refused(
-    network: str, arguments: tuple[str, ...], text: str, says: str, tmp_path: Path
+    network: str, arguments: tuple[str, ...], text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """RUN-1: exit code 2, with nothing asked of any venue."""
     needs = """
@@ -62,6 +62,7 @@ max_daily_trades = 10
 coin = "BTC"
 """
     (tmp_path / "bot.toml").write_text(text + (needs if network == "mainnet" else ""))
-    code, out, err = run_hip3("verify", "--network", network, "--config", "bot.toml", *arguments, cwd=tmp_path)
-    assert (code, out) == (2, "")
-    assert says in err
+    assert call_hip3("verify", "--network", network, "--config", "bot.toml", *arguments, cwd=tmp_path) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert says in said.err
