@@ -267,7 +267,11 @@ def _add_trader(
     link = Link(
         "account",
         io.dial,
-        [subscriptions.order_updates(account.user), subscriptions.user_fills(account.user)],
+        [
+            subscriptions.order_updates(account.user),
+            subscriptions.user_fills(account.user),
+            subscriptions.user_fundings(account.user),
+        ],
         AccountIngest(facts, answers, bell, bot.on_session),
         clock=io.clock,
         rng=io.rng,

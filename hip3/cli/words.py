@@ -175,6 +175,7 @@ SENTENCES: dict[str, str] = {
     "order_rejected": "{coin}: order {cloid} refused by the venue",
     "order_expired": "{coin}: order {cloid} never reached the book",
     "action_rejected": "{coin}: order {cloid} refused: {error}",
+    "funding": "{coin}: funding {usd} USD on {szi}",
     "fill": "{coin}: {side} {sz} filled at {px}, fee {fee} USD",
     "position_closed": "{coin}: closed ({exit_reason}), {pnl_usd} USD after fees",
     "slippage_measured": "{coin}: {slippage_bps} bps less than expected",

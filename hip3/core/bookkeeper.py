@@ -22,13 +22,14 @@ from hip3.core.consequences import (
     Doubted,
     Filled,
     FillsSnapshot,
+    Funded,
     OrderEnded,
     OrderRejected,
     OrderRests,
     PositionsAgree,
     StrayOrder,
 )
-from hip3.core.events import Fill, OrderUpdate, OrderUpdates, UserFills
+from hip3.core.events import Fill, Funding, OrderUpdate, OrderUpdates, UserFills, UserFundings
 from hip3.core.exits import ExitReason
 from hip3.core.ids import ClientOrderId
 from hip3.core.ledger import Ledger, TrackedOrder, entry_time
@@ -84,19 +85,25 @@ class Bookkeeper:
                 return self._status_read(fact, now_ms)
             case OrderUpdates(updates):
                 return self._own_events(list(updates), now_ms)
+            case UserFundings(_, payments, _):
+                return self._fundings(payments)
             case UserFills(_, fills, is_snapshot):
                 return self._fills(list(fills), is_snapshot, now_ms)
             case f.FillsRead(fills):
                 return self._missed(fills)
-            case f.LinkUp() | f.LinkDown():
-                self.synced = False
-                self._buffer.clear()
-                self._history_read = False
-                self._account = None
-                return []
-            case f.AccountRead():
-                self._account = fact
-                return self._try_sync(now_ms)
+            case f.LinkUp() | f.LinkDown() | f.AccountRead():
+                return self._session(fact, now_ms)
+
+    def _session(self, fact: f.LinkUp | f.LinkDown | f.AccountRead, now_ms: int) -> list[Consequence]:
+        """A connection begins or ends with nothing read; a reading is compared once the fills are known as well."""
+        if isinstance(fact, f.AccountRead):
+            self._account = fact
+            return self._try_sync(now_ms)
+        self.synced = False
+        self._buffer.clear()
+        self._history_read = False
+        self._account = None
+        return []
 
     def go_on_from(self, venue_ms: int) -> None:
         """The books already hold everything up to the venue's `venue_ms`: later fills are news, and a statement that differs
@@ -245,6 +252,12 @@ class Bookkeeper:
         if was_pending and not order.is_pending and not moved:
             moved = [OrderEnded(order)]
         return [*disproved, *moved]
+
+    def _fundings(self, payments: Iterable[Funding]) -> list[Consequence]:
+        """Books payments on what is held, each once; those of a snapshot as well, for some may be news after a reconnect."""
+        positions = self.ledger.positions
+        paid = sorted(payments, key=lambda p: p.time_ms)
+        return [Funded(p) for p in paid if p.coin in positions and positions[p.coin].pay(p)]
 
     # ---- the account's state
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from hip3.core.events import Fill, OrderUpdate
+from hip3.core.events import Fill, Funding, OrderUpdate
 from hip3.core.ledger import TrackedOrder
 from hip3.core.trades import Trade
 
@@ -17,6 +17,13 @@ class Filled:
 
     fill: Fill
     order: TrackedOrder | None
+
+
+@frozen
+class Funded:
+    """A funding payment was booked on a position that is held."""
+
+    payment: Funding
 
 
 @frozen
@@ -94,6 +101,7 @@ class PositionsAgree:
 
 Consequence = (
     Filled
+    | Funded
     | Closed
     | OrderEnded
     | OrderRests

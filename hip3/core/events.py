@@ -115,6 +115,25 @@ class UserFills:
 
 
 @frozen
+class Funding:
+    """One hourly payment on a position. `usd` is positive where the account received it; `szi` the size it was paid on."""
+
+    coin: str
+    time_ms: int
+    usd: Decimal
+    szi: Decimal
+
+
+@frozen
+class UserFundings:
+    """`is_snapshot` is True on the first message after a subscribe only: that one is history (PROTOCOL 2.2)."""
+
+    user: str
+    payments: tuple[Funding, ...]
+    is_snapshot: bool
+
+
+@frozen
 class Subscribed:
     """The venue's ack. The echo is normalised, so it is matched on kind, coin and user, never on equality."""
 
@@ -176,4 +195,5 @@ class AccountState:
 
 
 MarketEvent = Bbo | AssetCtx | Book
-VenueEvent = Bbo | AssetCtx | Book | OrderUpdates | UserFills | Subscribed | PostResponse | Pong | ChannelError | Ignored
+AccountEvent = OrderUpdates | UserFills | UserFundings
+VenueEvent = MarketEvent | AccountEvent | Subscribed | PostResponse | Pong | ChannelError | Ignored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from hip3.core.events import AccountState, Fill, OrderUpdate, OrderUpdates, UserFills
+from hip3.core.events import AccountState, Fill, OrderUpdate, OrderUpdates, UserFills, UserFundings
 from hip3.core.ids import ClientOrderId
 from hip3.core.orders import OrderOutcome
 
@@ -103,6 +103,7 @@ Fact = (
     | OrderStatusRead
     | OrderUpdates
     | UserFills
+    | UserFundings
     | LinkUp
     | LinkDown
     | AccountRead
@@ -117,6 +118,9 @@ def event_id(fact: Fact) -> str:
             return "OrderUpdates:" + ",".join(f"{u.oid}@{u.status_time_ms}" for u in updates[:3])
         case UserFills(_, fills, is_snapshot):
             return "UserFills:snapshot" if is_snapshot else "UserFills:" + ",".join(str(fill.tid) for fill in fills[:3])
+        case UserFundings(_, payments, is_snapshot):
+            newest = max((p.time_ms for p in payments), default=0)
+            return f"UserFundings:{'snapshot' if is_snapshot else newest}"
         case AccountRead(states, _):
             return f"AccountRead:{max((s.time_ms for s in states), default=0)}"
         case FillsRead() | LinkUp() | LinkDown():

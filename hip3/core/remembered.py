@@ -150,7 +150,7 @@ def remembered_from(records: Iterable[Record], now_ms: int) -> Remembered:
         elif isinstance(record, Transition):
             last_row_ms = record.at_ms
         elif isinstance(record, TradeRecord) and record.exit_ms // DAY_MS == day:
-            pnl += record.realized_usd - record.fees_usd
+            pnl += record.realized_usd - record.fees_usd + record.funding_usd
     open_orders = tuple(
         RememberedOrder(intent, results.get(cloid))
         for cloid, intent in intents.items()

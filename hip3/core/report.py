@@ -27,6 +27,7 @@ from hip3.core.trade_figures import (
 )
 from hip3.core.units import ZERO
 
+HOUR_MS = 3_600_000
 FLATTEN_DEADLINE_MS = 60_000
 """A close that takes longer than this has failed (RUN-1, item 6)."""
 TRADED = "traded"
@@ -348,8 +349,12 @@ def _gaps(t: Totals, figures: Sequence[TradeFigures]) -> list[str]:
             f"{timeless} of {t.trades} trades have no flat time, no closing order of theirs is known (the way out, the "
             "venue or someone else closed them): flatten success is without those that were not overdue."
         )
-    if figures and not any(f.funding_usd for f in figures):
-        said.append("No funding is on record; the PnL is without it.")
+    unfunded = sum(f.entry_ms // HOUR_MS != f.exit_ms // HOUR_MS and not f.funding_usd for f in figures)
+    if unfunded:
+        said.append(
+            f"{unfunded} of {t.trades} trades were held when an hour ended and funding was due, and have none on record: "
+            "the rate was nothing, or the payment was not seen."
+        )
     if t.entries.open:
         said.append(f"{t.entries.open} entries had not ended where the records end: the fill rate is without them.")
     return said

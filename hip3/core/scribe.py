@@ -343,6 +343,7 @@ def _trade_record(trade: Trade) -> TradeRecord:
         exit_ms=trade.exit_ms,
         realized_usd=trade.realized_usd,
         fees_usd=trade.fees_usd,
+        funding_usd=trade.funding_usd,
         exit_reason=trade.exit_reason,
         signal_id=trade.signal_id,
         expected_edge_bps=trade.expected_edge_bps,

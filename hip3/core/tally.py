@@ -29,6 +29,7 @@ class Tally:
     trades: int = 0
     wins: int = 0
     realized_usd: Decimal = units.ZERO
+    funding_usd: Decimal = units.ZERO
     expected_edge_bps_sum: Decimal = units.ZERO
     actual_edge_bps_sum: Decimal = units.ZERO
     edge_trades: int = 0
@@ -60,6 +61,7 @@ class Tally:
         self.trades += 1
         self.wins += trade.pnl_usd > 0
         self.realized_usd += trade.realized_usd
+        self.funding_usd += trade.funding_usd
         if trade.expected_edge_bps is not None:
             self.edge_trades += 1
             self.expected_edge_bps_sum += trade.expected_edge_bps
@@ -67,8 +69,8 @@ class Tally:
 
     @property
     def pnl_usd(self) -> Decimal:
-        """Realised profit after all fees paid so far."""
-        return self.realized_usd - self.fees_usd
+        """Realised profit after all fees paid so far, and the funding of the trades that have ended."""
+        return self.realized_usd - self.fees_usd + self.funding_usd
 
     @property
     def order_metrics(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from attrs import define, field, frozen
 
 from hip3.core import units
-from hip3.core.events import Fill
+from hip3.core.events import Fill, Funding
 from hip3.core.ids import ClientOrderId, OrderSide
 from hip3.fsm.position import POSITION_TABLE, PositionState
 from hip3.fsm.position import PositionEvent as Event
@@ -31,10 +31,13 @@ class Trade:
     expected_edge_bps: Decimal | None
     """The signal's edge at the touched price, before fees like `actual_edge_bps`; None without a signal of this run."""
     exit_reason: str
+    funding_usd: Decimal = units.ZERO
+    """Received while it was held; negative where it was paid."""
 
     @property
     def pnl_usd(self) -> Decimal:
-        return self.realized_usd - self.fees_usd
+        """After fees and funding."""
+        return self.realized_usd - self.fees_usd + self.funding_usd
 
     @property
     def actual_edge_bps(self) -> Decimal:
@@ -66,8 +69,8 @@ def _not_told(_position: MarketPosition, _before: PositionState, _event: Event) 
 
 NO_REASON = "unknown"
 """Why a position ends, where neither an exit nor a flatten of ours has said."""
-DUMP_FORM = "1"
-"""Form of `MarketPosition.dump`; another one is refused."""
+DUMP_FORM, DUMP_FORM_1 = "2", "1"
+"""Form of `MarketPosition.dump`, and the one before it, which had no funding; another one is refused."""
 
 
 @define
@@ -84,6 +87,9 @@ class MarketPosition:
     last_fill_ms: int | None = None
     realized_usd: Decimal = units.ZERO
     fees_usd: Decimal = units.ZERO
+    funding_usd: Decimal = units.ZERO
+    funded_ms: int = 0
+    """Venue time of the last funding payment that is in `funding_usd`."""
     signal: EntrySignal | None = None
     closing: ClientOrderId | None = None
     close_attempts: int = 0
@@ -155,6 +161,14 @@ class MarketPosition:
             self._open(fill, rest, fill.fee - fee)
         return trade
 
+    def pay(self, payment: Funding) -> bool:
+        """Books a funding payment, positive where it was received; False for one of before the entry, or booked already."""
+        if self.szi == 0 or self.entry_ms is None or payment.time_ms <= max(self.entry_ms, self.funded_ms):
+            return False
+        self.funding_usd += payment.usd
+        self.funded_ms = payment.time_ms
+        return True
+
     def _open(self, fill: Fill, sz: Decimal, fee: Decimal) -> None:
         held = abs(self.szi)
         self.entry_px = (self.entry_px * held + fill.px * sz) / (held + sz)
@@ -181,6 +195,7 @@ class MarketPosition:
             signal_id=self.signal.id if self.signal else None,
             expected_edge_bps=self.signal.edge_bps if self.signal else None,
             exit_reason=self.exit_reason,
+            funding_usd=self.funding_usd,
         )
         self.entry_ms = None
         self.fire(Event.WENT_FLAT)
@@ -188,7 +203,7 @@ class MarketPosition:
         return trade
 
     def _forget(self) -> None:
-        self.entry_px = self.realized_usd = self.fees_usd = units.ZERO
+        self.entry_px = self.realized_usd = self.fees_usd = self.funding_usd = units.ZERO
         self._traded_sz = self._entry_notional = self._exit_sz = self._exit_notional = units.ZERO
         self.signal, self.closing, self.close_attempts, self.exit_reason = None, None, 0, NO_REASON
         self.close_not_before_ms = self.stop_not_before_ms = 0
@@ -212,6 +227,8 @@ class MarketPosition:
             self._exit_notional,
             self.exit_reason,
             *signal,
+            self.funding_usd,
+            self.funded_ms,
         )
         return "|".join(str(part) for part in parts)
 
@@ -221,10 +238,13 @@ class MarketPosition:
         Raises ValueError for a text that is not one of these.
         """
         parts = text.split("|")
-        if len(parts) != 15 or parts[0] != DUMP_FORM:
+        if parts[0] == DUMP_FORM_1 and len(parts) == 15:
+            parts = [DUMP_FORM, *parts[1:], "0", "0"]
+        if len(parts) != 17 or parts[0] != DUMP_FORM:
             raise ValueError(f"position of {self.coin}: {text!r} is no form {DUMP_FORM} position")
         try:
             numbers = [Decimal(part) for part in (*parts[1:3], *parts[5:11])]
+            funding_usd, funded_ms = Decimal(parts[15]), int(parts[16])
             entry_ms, last_fill_ms = (int(part) if part else None for part in parts[3:5])
             signal = EntrySignal(parts[12], Decimal(parts[13]), Decimal(parts[14])) if parts[12] else None
         except (ArithmeticError, ValueError) as e:
@@ -232,4 +252,5 @@ class MarketPosition:
         self.szi, self.entry_px, self.realized_usd, self.fees_usd = numbers[:4]
         self._traded_sz, self._entry_notional, self._exit_sz, self._exit_notional = numbers[4:]
         self.entry_ms, self.last_fill_ms, self.exit_reason, self.signal = entry_ms, last_fill_ms, parts[11], signal
+        self.funding_usd, self.funded_ms = funding_usd, funded_ms
         self.fire(Event.HOLDS)

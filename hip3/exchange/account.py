@@ -7,13 +7,14 @@ from decimal import Decimal
 
 from attrs import Factory, define, frozen
 
-from hip3.core.events import Fill
+from hip3.core.events import Fill, Funding
 from hip3.core.ids import OrderSide
 from hip3.core.units import EXACT, ZERO
 from hip3.exchange.book import Order
 
 USD_QUANTUM = Decimal("0.000001")
 """The venue counts USD of perps in millionths."""
+FUNDINGS_KEPT = 500  # PROTOCOL 3: most of one answer
 
 
 @define
@@ -54,6 +55,8 @@ class Account:
     by_cloid: dict[str, int] = Factory(dict)
     agents: dict[str, Agent] = Factory(dict)
     fills: deque[Fill] = Factory(deque)
+    fundings: deque[tuple[Funding, Decimal]] = Factory(lambda: deque(maxlen=FUNDINGS_KEPT))
+    """Payments with the hourly rate of each, the newest last."""
     volume_usd: Decimal = ZERO
     budget_volume_usd: Decimal = ZERO
     requests_used: int = 0

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from hip3.core.events import Fill, OrderUpdate
+from hip3.core.events import Fill, Funding, OrderUpdate
 from hip3.core.ids import OrderSide
 from hip3.exchange.book import Order
 from hip3.exchange.market import Trade
@@ -25,6 +25,13 @@ class OrderChanged:
 class Filled:
     address: str
     fill: Fill
+
+
+@frozen
+class FundingPaid:
+    address: str
+    payment: Funding
+    rate: Decimal
 
 
 @frozen
@@ -53,7 +60,7 @@ class ExternalTaken:
     sz: Decimal
 
 
-Effect = OrderChanged | Filled | Traded | NonUserCanceled | ExternalTaken
+Effect = OrderChanged | Filled | FundingPaid | Traded | NonUserCanceled | ExternalTaken
 
 
 def update_of(order: Order) -> OrderUpdate:

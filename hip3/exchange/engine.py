@@ -17,6 +17,7 @@ from hip3.exchange.account import Account, Agent, Leverage
 from hip3.exchange.book import Order
 from hip3.exchange.config import ExchangeConfig
 from hip3.exchange.faults import World
+from hip3.exchange.funding import next_funding_ms, pay_funding
 from hip3.exchange.market import Directory
 from hip3.exchange.placing import meet_outside, place, print_through, validate
 from hip3.exchange.requests import (
@@ -87,6 +88,8 @@ class Engine:
         self.state = State(directory, config, world)
         self._retired_agents: set[str] = set()
         self._one_sided: set[str] = set()
+        self._funding_ms: int | None = None
+        """When funding is paid next; None before the first block."""
 
     def begin_block(self, now_ms: int) -> None:
         """Starts a block at `now_ms` (Unix ms), which must not go back; runs the dead-man switches that are due."""
@@ -95,6 +98,10 @@ class Engine:
             raise ValueError(f"block time went back from {state.now_ms} to {now_ms}")
         state.now_ms = now_ms
         self._hide_sides()
+        if self._funding_ms is None or now_ms >= self._funding_ms:
+            if self._funding_ms is not None:
+                pay_funding(state)
+            self._funding_ms = next_funding_ms(now_ms)
         for account in state.accounts.values():
             due = account.scheduled_cancel_ms
             if due is not None and due <= now_ms:

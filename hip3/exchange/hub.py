@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from hip3.exchange.answers import dump
 from hip3.exchange.config import ExchangeConfig
-from hip3.exchange.effects import Effect, Filled, NonUserCanceled, OrderChanged, Traded
+from hip3.exchange.effects import Effect, Filled, FundingPaid, NonUserCanceled, OrderChanged, Traded
 from hip3.exchange.info import Info
 from hip3.exchange.outbox import Frame
-from hip3.exchange.payloads import Touch, bbo_pair, fill_row, order_update_row, touch_of, trade_row
+from hip3.exchange.payloads import Touch, bbo_pair, fill_row, funding_row, order_update_row, touch_of, trade_row
 from hip3.exchange.state import State
 from hip3.exchange.subscriptions import Subscription, frame, state_frame
 
@@ -113,6 +113,7 @@ class Hub:
         """Text of each fact channel, by kind and by user or coin; everything of one block is one frame."""
         updates: dict[str, list[Any]] = defaultdict(list)
         fills: dict[str, list[Any]] = defaultdict(list)
+        fundings: dict[str, list[Any]] = defaultdict(list)
         cancels: dict[str, list[Any]] = defaultdict(list)
         trades: dict[str, list[Any]] = defaultdict(list)
         for effect in effects:
@@ -120,6 +121,8 @@ class Hub:
                 updates[effect.address].append(order_update_row(effect))
             elif isinstance(effect, Filled):
                 fills[effect.address].append(fill_row(effect.fill))
+            elif isinstance(effect, FundingPaid):
+                fundings[effect.address].append(funding_row(effect.payment, effect.rate))
             elif isinstance(effect, NonUserCanceled):
                 cancels[effect.address].append({"coin": effect.coin, "oid": effect.oid})
             elif isinstance(effect, Traded):
@@ -129,6 +132,8 @@ class Hub:
             facts["orderUpdates", user] = dump({"channel": "orderUpdates", "data": rows})
         for user, rows in fills.items():
             facts["userFills", user] = dump({"channel": "userFills", "data": {"user": user, "fills": rows}})
+        for user, rows in fundings.items():
+            facts["userFundings", user] = dump({"channel": "userFundings", "data": {"user": user, "fundings": rows}})
         for user in fills.keys() | cancels.keys():
             # The venue sends one kind per frame; with both in one block the fills go first and tell more.
             data = {"fills": fills[user]} if user in fills else {"nonUserCancel": cancels[user]}

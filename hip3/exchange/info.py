@@ -225,9 +225,13 @@ class Info:
         return [payloads.fill_row(fill) for fill in chosen[:PAGE]]
 
     def _user_funding(self, query: JsonObject) -> Any:
-        self._account(query)
-        _integer(query, "startTime")
-        return []  # funding is not paid in this exchange
+        start, end = _integer(query, "startTime"), query.get("endTime")
+        until = _integer(query, "endTime") if end is not None else None
+        return [
+            payloads.funding_delta(payment, rate)
+            for payment, rate in self._account(query).fundings
+            if payment.time_ms >= start and (until is None or payment.time_ms <= until)
+        ]
 
     def _user_rate_limit(self, query: JsonObject) -> Any:
         account = self._account(query)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any
 
-from hip3.core.events import Fill
+from hip3.core.events import Fill, Funding
 from hip3.core.ids import OrderSide
 from hip3.core.units import EXACT, ZERO, wire
 from hip3.exchange.account import Account, Holding
@@ -67,6 +67,24 @@ def trade_row(trade: Trade) -> JsonObject:
 def _hash(time_ms: int, tid: int) -> str:
     """A transaction hash in form; it identifies the trade and nothing else."""
     return f"0x{time_ms:032x}{tid:032x}"
+
+
+def funding_row(payment: Funding, rate: Decimal) -> JsonObject:
+    """One payment as `userFundings` has it."""
+    return {
+        "time": payment.time_ms,
+        "coin": payment.coin,
+        "usdc": number(payment.usd),
+        "szi": number(payment.szi),
+        "fundingRate": number(rate),
+        "nSamples": None,
+    }
+
+
+def funding_delta(payment: Funding, rate: Decimal) -> JsonObject:
+    """The same as the ledger entry of `userFunding`."""
+    row = funding_row(payment, rate)
+    return {"time": row.pop("time"), "hash": _hash(payment.time_ms, 0), "delta": {"type": "funding", **row}}
 
 
 def fill_row(fill: Fill) -> JsonObject:

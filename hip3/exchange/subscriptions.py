@@ -17,6 +17,7 @@ from hip3.exchange.payloads import (
     asset_ctx,
     bbo_pair,
     fill_row,
+    funding_row,
     l2_book,
     open_order_row,
     touch_of,
@@ -165,6 +166,7 @@ def history_frame(subscription: Subscription, state: State) -> Frame | None:
     if subscription.kind == "userFills" and user is not None:
         fills = [fill_row(fill) for fill in reversed(list(state.account(user).fills)[-PAGE:])]
         return frame(subscription, {"isSnapshot": True, "user": user, "fills": fills}, state=False)
-    if subscription.kind == "userFundings":
-        return frame(subscription, {"isSnapshot": True, "user": user, "fundings": []}, state=False)
+    if subscription.kind == "userFundings" and user is not None:
+        fundings = [funding_row(payment, rate) for payment, rate in state.account(user).fundings]
+        return frame(subscription, {"isSnapshot": True, "user": user, "fundings": fundings}, state=False)
     return None

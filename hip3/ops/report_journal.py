@@ -188,7 +188,7 @@ def _overdue(records: RunRecords, e: Entry) -> None:
 
 
 def _closed(records: RunRecords, e: Entry) -> None:
-    fees = _number(e["fees_usd"])
+    fees, funding = _number(e["fees_usd"]), _number(e.get("funding_usd", 0))
     expected, exit_ms = e.get("expected_edge_bps"), wall_ms(e)
     records.trades.append(
         TradeRecord(
@@ -199,8 +199,9 @@ def _closed(records: RunRecords, e: Entry) -> None:
             exit_px=_number(e["exit_px"]),
             entry_ms=exit_ms - int(str(e["holding_ms"])),
             exit_ms=exit_ms,
-            realized_usd=_number(e["pnl_usd"]) + fees,
+            realized_usd=_number(e["pnl_usd"]) + fees - funding,
             fees_usd=fees,
+            funding_usd=funding,
             exit_reason=str(e["exit_reason"]),
             signal_id=None if e.get("signal") is None else str(e["signal"]),
             expected_edge_bps=None if expected is None else _number(expected),

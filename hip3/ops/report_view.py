@@ -296,7 +296,7 @@ def _trade_row(t: TradeFigures) -> tuple[str, ...]:
         f"{fills.k}/{fills.n}" if fills.n else UNKNOWN,
         _number(None if t.flat_time_ms is None else Decimal(t.flat_time_ms), "s"),
         usd_text(t.fees_usd),
-        usd_text(t.funding_usd, sign=True) if t.funding_usd else UNKNOWN,
+        usd_text(t.funding_usd, sign=True),
         usd_text(t.pnl_usd, sign=True),
         f"{t.holding_ms / 1000:.1f}",
         EXIT_WORDS.get(t.exit_reason, t.exit_reason),

@@ -199,11 +199,11 @@ class Books:
     def _trades(self, db: Connection) -> Iterator[str]:
         """3: each fill is in one trade, the result is that of the fills; 6: entry times are those of the first fill."""
         fills = self.exchange.fills(self.user)
-        trades = _rows(db, "select coin, sz, entry_ms, exit_ms, realized_usd, fees_usd from trades")
+        trades = _rows(db, "select coin, sz, entry_ms, exit_ms, realized_usd, fees_usd, funding_usd from trades")
         opened = {(f.coin, f.time_ms) for f in fills if f.start_position == 0}
         closed = {(f.coin, f.time_ms) for f in fills if f.start_position + f.signed_sz == 0}
         traded: dict[str, Decimal] = {}
-        for coin, sz, entry_ms, exit_ms, _, _ in trades:
+        for coin, sz, entry_ms, exit_ms, _, _, _ in trades:
             traded[coin] = traded.get(coin, ZERO) + Decimal(sz)
             if (coin, entry_ms) not in opened or (coin, exit_ms) not in closed:
                 yield f"trade of {coin} from {entry_ms} to {exit_ms}: no such first and last fill at the venue"
@@ -211,7 +211,7 @@ class Books:
             filled = sum((f.sz for f in fills if f.coin == coin), ZERO)
             if filled != 2 * traded.get(coin, ZERO):
                 yield f"{coin}: fills of {filled} in all, trades of {traded.get(coin, ZERO)} (half of it was expected)"
-        pnl = sum((Decimal(r) - Decimal(f) for *_, r, f in trades), ZERO)
+        pnl = sum((Decimal(r) - Decimal(fee) + Decimal(funding) for *_, r, fee, funding in trades), ZERO)
         kept = dict(_rows(db, "select key, value from system_state where account = :of", of=self.user)).get("risk.pnl_usd")
         if kept is not None and Decimal(kept) != pnl:
             yield f"the risk counter is {kept} USD, the trades add up to {pnl}"

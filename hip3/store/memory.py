@@ -20,7 +20,7 @@ def remember(repository: Repository, account: str, now_ms: int) -> Remembered:
     since = min([Remembered(values).cursor_ms or 0, *(order.intent.created_ms for order in orders)]) - OVERLAP_MS
     seen = tuple((fill.coin, fill.time_ms, fill.tid) for fill in repository.fills(account, since))
     trades = repository.trades(account, day_ms, day_ms + DAY_MS)
-    pnl = sum((trade.realized_usd - trade.fees_usd for trade in trades), units.ZERO)
+    pnl = sum((trade.realized_usd - trade.fees_usd + trade.funding_usd for trade in trades), units.ZERO)
     entries = _entries(repository.intents(account, day_ms, day_ms + DAY_MS))
     last = repository.audit_tail(1)
     return Remembered(values, orders, seen, entries, pnl, last[0].timestamp_ms if last else None)

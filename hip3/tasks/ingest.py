@@ -19,6 +19,7 @@ from hip3.core.events import (
     PostResponse,
     Subscribed,
     UserFills,
+    UserFundings,
     VenueEvent,
 )
 from hip3.core.explain import as_dicts
@@ -138,7 +139,7 @@ class AccountIngest:
         if isinstance(event, PostResponse):
             self.answers.put(event)
             self.wake_executor.ring()
-        elif isinstance(event, OrderUpdates | UserFills):
+        elif isinstance(event, OrderUpdates | UserFills | UserFundings):
             self.facts.put(event)
         elif isinstance(event, ChannelError):
             # A malformed post is answered here, without an id: its own deadline settles it (PROTOCOL 2.5).

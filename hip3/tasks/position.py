@@ -19,6 +19,7 @@ from hip3.core.consequences import (
     Doubted,
     Filled,
     FillsSnapshot,
+    Funded,
     OrderEnded,
     OrderRejected,
     OrderRests,
@@ -127,6 +128,9 @@ class PositionTask:
         match consequence:
             case Filled():
                 self._filled(consequence)
+            case Funded(payment):
+                self.scribe.position(self.bookkeeper.ledger.position(payment.coin))
+                self._note("info", "funding", coin=payment.coin, usd=payment.usd, szi=payment.szi)
             case Closed():
                 self._closed(consequence)
             case OrderEnded(order):
@@ -205,6 +209,7 @@ class PositionTask:
             exit_px=trade.exit_px,
             pnl_usd=trade.pnl_usd,
             fees_usd=trade.fees_usd,
+            funding_usd=trade.funding_usd,
             expected_edge_bps=trade.expected_edge_bps,
             actual_edge_bps=trade.actual_edge_bps,
             holding_ms=trade.holding_ms,

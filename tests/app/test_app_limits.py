@@ -49,7 +49,7 @@ async def test_entries_end_before_the_limit_of_messages_and_closes_do_not(per_mi
             return
         assert refused_for_messages(world)
         assert 25 <= len(entries(world)) <= 35
-        assert len(sent(world)) + 4 + 6 <= 80  # with subscriptions and pings; the last of them closes
+        assert len(sent(world)) + 5 + 6 <= 80  # with subscriptions and pings; the last of them closes
         assert len(closes(world)) == len(entries(world))
         assert world.positions() == {}
         before = len(entries(world))
@@ -65,7 +65,7 @@ async def test_market_data_of_a_reconnect_wait_for_their_part_of_the_minute() ->
         await world.at(55_000)
         assert 60 <= acked(world, "market") <= 70
         cut_account(world)
-        await world.until(lambda: acked(world, "account") == 4, 3)
+        await world.until(lambda: acked(world, "account") == 6, 3)
         assert acked(world, "market") <= 70
         await world.until(lambda: acked(world, "market") == 80, 12)
         assert world.clock.mono_ms() >= 60_000
@@ -97,7 +97,7 @@ async def test_more_subscriptions_than_the_venue_allows_refuse_the_start() -> No
     except* PreflightRefused as group:
         texts += [str(e) for e in leaves(group)]
     assert len(texts) == 1
-    assert f"{MOST_SUBSCRIPTIONS + 2} subscriptions are needed" in texts[0]
+    assert f"{MOST_SUBSCRIPTIONS + 3} subscriptions are needed" in texts[0]
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

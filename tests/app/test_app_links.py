@@ -59,7 +59,7 @@ async def test_a_reconnect_while_flat_trades_again_by_itself(autojump_clock: obj
         assert world.bot.safety.mode is SafetyMode.ARMED_SAFE
         await world.ready()
         assert subscribed(world) == before
-        assert {kind for kind, _ in before} == {"bbo", "activeAssetCtx", "orderUpdates", "userFills"}
+        assert {kind for kind, _ in before} == {"bbo", "activeAssetCtx", "orderUpdates", "userFills", "userFundings"}
         assert len(world.events("open_orders_loaded")) > read
         assert connects(world) == [2, 2]
         assert world.bot.trader is not None

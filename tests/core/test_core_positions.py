@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hip3.core import facts as f
 from hip3.core.consequences import Adopted, Closed, Consequence, Corrected, Doubted, Filled, FillsSnapshot, PositionsAgree
-from hip3.core.events import Fill
+from hip3.core.events import Fill, Funding
 from hip3.core.ids import OrderSide, TimeInForce
 from hip3.core.ledger import entry_time
 from hip3.core.trades import MarketPosition, Trade
@@ -363,3 +363,22 @@ def test_an_empty_history_is_a_history() -> None:
     desk = Desk(synced=False)
     desk.apply(f.LinkUp())
     assert desk.apply(fills(snapshot=True)) == [FillsSnapshot(0)]
+
+
+def test_a_position_goes_over_a_restart_with_its_funding() -> None:
+    """JRN-1, EXIT-1: what was kept is what goes on; the form without funding, of an earlier version, is read as well."""
+    desk = Desk()
+    desk.apply(fills(strange("0.10", start="0", fee="0.01")))
+    position = desk.position()
+    paid = Funding(position.coin, T0 + 3_600_000, D("-0.03"), D("0.10"))
+    assert position.pay(paid)
+    assert not position.pay(paid)
+    again = MarketPosition(position.coin)
+    again.restore(position.dump())
+    assert again.dump() == position.dump()
+    assert (again.funding_usd, again.pay(paid)) == (D("-0.03"), False)
+    before = MarketPosition(position.coin)
+    before.restore("1|" + "|".join(position.dump().split("|")[1:15]))
+    assert (before.szi, before.entry_ms, before.funding_usd) == (position.szi, position.entry_ms, D(0))
+    with pytest.raises(ValueError, match="is no form 2 position"):
+        MarketPosition(position.coin).restore("3|0.1")

@@ -26,6 +26,7 @@ from hip3.core.events import (
     PostResponse,
     Subscribed,
     UserFills,
+    UserFundings,
 )
 from hip3.core.ids import OrderSide
 from hip3.venue.hyperliquid import frames, parse
@@ -90,6 +91,7 @@ def test_every_recorded_frame_is_an_event(shared_data: Path) -> None:
         "l2Book": Book,
         "orderUpdates": OrderUpdates,
         "userFills": UserFills,
+        "userFundings": UserFundings,
         "subscriptionResponse": Subscribed,
         "post": PostResponse,
         "pong": Pong,

@@ -19,8 +19,9 @@ from hip3.core.events import (
     PostResponse,
     Subscribed,
     UserFills,
+    UserFundings,
 )
-from hip3.venue.hyperliquid.wire import BookData, Count, CtxData, FillRow, OrderWithStatus, checked_level
+from hip3.venue.hyperliquid.wire import BookData, Count, CtxData, FillRow, FundingRow, OrderWithStatus, checked_level
 
 
 class BboData(Struct, gc=False):
@@ -39,6 +40,12 @@ class ActiveAssetCtx(Struct, gc=False):
 class UserFillsData(Struct, gc=False, rename="camel"):
     user: str
     fills: list[FillRow]
+    is_snapshot: bool = False
+
+
+class UserFundingsData(Struct, gc=False, rename="camel"):
+    user: str
+    fundings: list[FundingRow]
     is_snapshot: bool = False
 
 
@@ -104,6 +111,13 @@ class UserFillsFrame(Struct, tag_field="channel", tag="userFills", gc=False):
         return UserFills(user, tuple(row.event(user) for row in self.data.fills), self.data.is_snapshot)
 
 
+class UserFundingsFrame(Struct, tag_field="channel", tag="userFundings", gc=False):
+    data: UserFundingsData
+
+    def event(self) -> UserFundings:
+        return UserFundings(self.data.user.lower(), tuple(row.event() for row in self.data.fundings), self.data.is_snapshot)
+
+
 class AckFrame(Struct, tag_field="channel", tag="subscriptionResponse", gc=False):
     data: AckData
 
@@ -133,7 +147,18 @@ class ErrorFrame(Struct, tag_field="channel", tag="error", gc=False):
         return ChannelError(self.data)
 
 
-Frame = BboFrame | CtxFrame | BookFrame | OrderUpdatesFrame | UserFillsFrame | AckFrame | PostFrame | PongFrame | ErrorFrame
+Frame = (
+    BboFrame
+    | CtxFrame
+    | BookFrame
+    | OrderUpdatesFrame
+    | UserFillsFrame
+    | UserFundingsFrame
+    | AckFrame
+    | PostFrame
+    | PongFrame
+    | ErrorFrame
+)
 
 USED_CHANNELS = frozenset(
     {
@@ -142,6 +167,7 @@ USED_CHANNELS = frozenset(
         "l2Book",
         "orderUpdates",
         "userFills",
+        "userFundings",
         "subscriptionResponse",
         "post",
         "pong",

@@ -50,6 +50,11 @@ def user_fills(user: str) -> Subscription:
     return {"type": "userFills", "user": user}
 
 
+def user_fundings(user: str) -> Subscription:
+    """Funding payments of an account, every dex; the first message has `isSnapshot`."""
+    return {"type": "userFundings", "user": user}
+
+
 def subscribe_frame(subscription: Mapping[str, object]) -> str:
     """The text that subscribes."""
     return _frame("subscribe", subscription)

@@ -20,6 +20,7 @@ from hip3.core.events import (
     AssetCtx,
     Book,
     Fill,
+    Funding,
     Level,
     OrderUpdate,
     Position,
@@ -188,6 +189,18 @@ class FillRow(Struct, gc=False, rename="camel"):
             return False
         who = self.liquidation.liquidated_user
         return who is None or user is None or who.lower() == user
+
+
+class FundingRow(Struct, gc=False):
+    """One payment of `userFundings` (PROTOCOL 2.3); what a payer pays is negative."""
+
+    time: Count
+    coin: str
+    usdc: Decimal
+    szi: Decimal
+
+    def event(self) -> Funding:
+        return Funding(self.coin, self.time, number(self.usdc), number(self.szi))
 
 
 class LeverageData(Struct, gc=False):
