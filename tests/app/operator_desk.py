@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+import trio.testing
 
 from hip3.core.records import Transition
 from hip3.ops.commands import Operator
 from hip3.simulate.world import World
 
+T = TypeVar("T")
 BRIEF = {"position.time_stop_ms": 2000}
 LIVE, SAFE, HALT = "ARMED_LIVE", "ARMED_SAFE", "HALT"
+
+
+async def beside(call: Callable[[], T]) -> T:
+    """Runs `call` in a real thread. Virtual time stands still meanwhile: it would jump over every deadline of the other side."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    before, clock.autojump_threshold = clock.autojump_threshold, math.inf
+    try:
+        return await trio.to_thread.run_sync(call)
+    finally:
+        clock.autojump_threshold = before
 
 
 def operate(world: World, name: str, **options: object) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from hip3.ops.control_server import command, open_control_socket
 from hip3.simulate.world import START_MS, open_world
 from tests.app.app_builders import FAST, Script, bot_settings, by_hand, closes, dislocated, entries, judged
 from tests.app.failures.scenes import Tripwire
-from tests.app.operator_desk import BRIEF, HALT, LIVE, SAFE, audit, codes, flat_in_halt, operate, refusals
+from tests.app.operator_desk import BRIEF, HALT, LIVE, SAFE, audit, beside, codes, flat_in_halt, operate, refusals
 
 # ---- tightening
 
@@ -197,9 +197,9 @@ async def test_commands_come_over_the_socket(tmp_path: Path) -> None:
         async with trio.open_nursery() as ring_0:
             control = open_control_socket(tmp_path, 7)
             ring_0.start_soon(control.serve, Operator(world.bot).answer)
-            held = await trio.to_thread.run_sync(command, tmp_path, {"command": "hold", "reason": "lunch"}, 5.0)
+            held = await beside(lambda: command(tmp_path, {"command": "hold", "reason": "lunch"}, 5.0))
             assert (held["mode"], world.bot.safety.mode) == (SAFE, SafetyMode.ARMED_SAFE)
-            live = await trio.to_thread.run_sync(command, tmp_path, {"command": "promote", "reason": "back"}, 5.0)
+            live = await beside(lambda: command(tmp_path, {"command": "promote", "reason": "back"}, 5.0))
             assert (live["mode"], live["by"]) == (LIVE, held["by"])
             ring_0.cancel_scope.cancel()
 
