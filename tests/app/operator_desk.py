@@ -20,7 +20,7 @@ LIVE, SAFE, HALT = "ARMED_LIVE", "ARMED_SAFE", "HALT"
 
 
 async def beside(call: Callable[[], T]) -> T:
-    """Runs `call` in a real thread. Virtual time stands still meanwhile: it would jump over every deadline of the other side."""
+    """Runs `call` in a real thread. Virtual time stands still, or it would jump over the deadlines of the other side."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, trio.testing.MockClock)
     before, clock.autojump_threshold = clock.autojump_threshold, math.inf
