@@ -180,11 +180,11 @@ class Reconcile:
 
     async def _read_service(self) -> bool:
         """Server time (NON-2) and the address budget (GATE-5)."""
-        asked_ms = self.clock.wall_ms()
+        asked_ms, machine_asked_ms = self.clock.wall_ms(), self.machine.wall_ms()
         try:
             status = parse_exchange_status(await self.rest.info(info.exchange_status()))
             self.nonces.sync(status.time_ms, asked_ms)
-            check = compare_clocks(status.time_ms, self.machine.wall_ms())
+            check = compare_clocks(status.time_ms, self.machine.wall_ms(), machine_asked_ms)
             rate = parse_rate_limit(await self.rest.info(info.user_rate_limit(self.user)))
         except (QueryFailed, WireError) as e:
             self._note("warning", "service_unread", error=str(e))

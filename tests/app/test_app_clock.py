@@ -11,7 +11,7 @@ import trio
 
 from hip3.core.ids import OrderSide
 from hip3.core.records import IncidentRecord, TradeRecord
-from hip3.exchange.faults import HttpAnswer, Point, ReplaceBody, Rule
+from hip3.exchange.faults import Delay, HttpAnswer, Point, ReplaceBody, Rule
 from hip3.fsm.safety import SafetyMode
 from hip3.ops.heartbeat import Heart, read_beat
 from hip3.simulate.world import World
@@ -203,4 +203,17 @@ async def test_a_start_before_the_last_row_waits_for_a_person(autojump_clock: ob
         assert_nonces_are_good(world)
         world.restart()
         await world.ready()
+        assert not skewed(world)
+
+
+async def test_an_answer_that_takes_long_is_no_skew(autojump_clock: object) -> None:
+    """NON-2: the venue looked at its clock somewhere between question and answer; four seconds of way are no distance."""
+    async with world_of(settings_of(SNDK), script(calm(SNDK, until_s=120))) as world:
+        await world.ready()
+        slow = Rule(Point.INFO, Delay(4000), lambda kind: kind == "exchangeStatus")
+        world.faults.add(slow)
+        await world.until(lambda: slow.uses == 0, 80)
+        before = world.bot.trader.reconcile.service_read_ms if world.bot.trader else None
+        await world.until(lambda: world.bot.trader is not None and world.bot.trader.reconcile.service_read_ms != before, 12)
+        assert world.events("clock_skew") == []
         assert not skewed(world)

@@ -51,9 +51,15 @@ def judge_skew(offset_ms: int) -> Skew:
     return Skew.WARN if distance > WARN_SKEW_MS else Skew.OK
 
 
-def compare_clocks(server_ms: int, local_ms: int) -> ClockCheck:
-    """The venue's time beside ours, both Unix ms."""
+def compare_clocks(server_ms: int, local_ms: int, asked_ms: int | None = None) -> ClockCheck:
+    """The venue's time beside ours, Unix ms, when its answer came.
+
+    With `asked_ms`, ours when the question left: the venue looked at its clock somewhere between, so what lies between is
+    no distance; an answer that took ten seconds does not say that the clocks are ten seconds apart.
+    """
     offset_ms = server_ms - local_ms
+    if asked_ms is not None and offset_ms < 0:
+        offset_ms = min(0, server_ms - asked_ms)
     return ClockCheck(judge_skew(offset_ms), offset_ms)
 
 
@@ -98,8 +104,7 @@ class NonceSource:
         `asked_ms` is when the question left, by our wall clock; None: the answer took no time.
         """
         check = compare_clocks(server_ms, self._wall_ms())
-        self._offset_ms = self._apart_ms = check.offset_ms
-        if check.offset_ms < 0 and asked_ms is not None:
-            self._apart_ms = min(0, server_ms - asked_ms)
+        self._offset_ms = check.offset_ms
+        self._apart_ms = compare_clocks(server_ms, self._wall_ms(), asked_ms).offset_ms
         self._last = max(self._last, server_ms - 1)
         return check
