@@ -76,10 +76,6 @@ def scheduler_config(settings: Settings) -> SchedulerConfig:
     )
 
 
-BOOT_MOST_MS = 30_000
-"""The venue's time was read at some moment of the boot, which takes no longer (`hip3.ops.session.BOOT_S`)."""
-
-
 def is_switch_wanted(settings: Settings) -> bool:
     """The venue's dead-man switch is configured, and no protective stops are, which it would cancel (decision 0021)."""
     return settings.watchdog.schedule_cancel_s > 0 and settings.position.protective_stop_bps is None
@@ -226,13 +222,15 @@ def build(
     bot.budget.on_known = lambda: guards.report(GuardName.RATE_LIMIT, *bot.budget.judge())
     if run_mode is RunMode.BACKFILL_ONLY:
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "run mode", "--mode backfill-only", Clears.NEVER)
+    since_ms = now - venue.heard_ms
+    check = nonces.sync(venue.server_ms + since_ms, venue.asked_ms + since_ms)
     if observing or account is None:
         safety.add(ReasonCode.OBSERVATION, Severity.SAFE, "config", "mode = observation", Clears.NEVER)
-        judge_clock(nonces.sync(venue.server_ms, now - BOOT_MOST_MS), safety, guards)
+        judge_clock(check, safety, guards)
         bot.budget.read(venue.budget_used, venue.budget_cap)
         return bot
     guards.arm()
-    judge_clock(nonces.sync(venue.server_ms, now - BOOT_MOST_MS), safety, guards)
+    judge_clock(check, safety, guards)
     bot.budget.read(venue.budget_used, venue.budget_cap)
     core_caps = Caps(caps.per_market_usd, caps.total_usd, caps.total.key, max_positions(settings))
     _add_trader(bot, account, bookkeeper, exits, risk, bell, core_caps, limits_per_ip)

@@ -12,6 +12,7 @@ import trio
 from attrs import evolve, field, frozen
 
 from hip3.core import units
+from hip3.core.clock import Clock
 from hip3.core.events import AccountState, OrderUpdate
 from hip3.core.ids import MarketSpec
 from hip3.core.market import Reference
@@ -58,6 +59,9 @@ class VenueFacts:
     taker_fee_bps: dict[str, Decimal]
     fee_source: str
     server_ms: int
+    """The venue's time, between `asked_ms` and `heard_ms` of our wall clock."""
+    asked_ms: int
+    heard_ms: int
     budget_used: int
     budget_cap: int
     warnings: tuple[str, ...]
@@ -74,9 +78,11 @@ class VenueFacts:
         return tuple(sorted({spec.key.dex for spec in self.specs.values()}))
 
 
-async def read_venue(rest: RestClient, settings: Settings, user: str | None, signer: str | None) -> VenueFacts:
+async def read_venue(rest: RestClient, settings: Settings, user: str | None, signer: str | None, clock: Clock) -> VenueFacts:
     """Asks everything at once, then checks. `user` is None in observation. Raises PreflightRefused."""
+    asked_ms = clock.wall_ms()
     answers = await ask_all(rest, questions_of(settings, user))
+    time = asked_ms, clock.wall_ms()
     try:
         specs = markets_of(answers, settings)
         caps = open_interest_caps(answers.of("dexs"))
@@ -84,7 +90,7 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
         status = parse_exchange_status(answers.of("status"))
         if user is None:
             configured = dict.fromkeys(specs, settings.detector.taker_fee_bps)
-            return VenueFacts(specs, configured, "configured", status.time_ms, 0, 0, tuple(warnings), caps)
+            return VenueFacts(specs, configured, "configured", status.time_ms, *time, 0, 0, tuple(warnings), caps)
         if signer is not None:
             warnings += await check_agent(rest, answers, user, signer, status.time_ms)
         accounts, orders = account_of(answers, settings)
@@ -97,7 +103,7 @@ async def read_venue(rest: RestClient, settings: Settings, user: str | None, sig
         raise PreflightRefused(f"an answer could not be read: {e}. Nothing was started.") from e
     except MetadataError as e:
         raise PreflightRefused(str(e)) from e
-    facts = VenueFacts(specs, fees, source, status.time_ms, rate.used, rate.cap, tuple(warnings), caps)
+    facts = VenueFacts(specs, fees, source, status.time_ms, *time, rate.used, rate.cap, tuple(warnings), caps)
     return evolve(facts, accounts=accounts, open_orders=orders)
 
 

@@ -128,7 +128,7 @@ async def _boot(
             nursery.start_soon(watch)
             try:
                 user, signer = (account.user, account.signer.address) if account else (None, None)
-                venue = await read_venue(io.rest, settings, user, signer)
+                venue = await read_venue(io.rest, settings, user, signer, io.clock)
                 bot = build(
                     settings,
                     io,

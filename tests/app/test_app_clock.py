@@ -217,3 +217,18 @@ async def test_an_answer_that_takes_long_is_no_skew(autojump_clock: object) -> N
         await world.until(lambda: world.bot.trader is not None and world.bot.trader.reconcile.service_read_ms != before, 12)
         assert world.events("clock_skew") == []
         assert not skewed(world)
+
+
+async def test_a_start_that_takes_long_is_no_skew(autojump_clock: object) -> None:
+    """NON-2: another answer of the start came four seconds later; the venue's time is so much older, and not apart."""
+    async with world_of(settings_of(SNDK), script(calm(SNDK, until_s=120))) as world:
+        await world.ready()
+        await world.kill()
+        slow = Rule(Point.INFO, Delay(4000), lambda kind: kind == "userFees")
+        world.faults.add(slow)
+        world.restart()
+        await world.started.wait()
+        assert slow.uses == 0
+        await world.until(lambda: world.bot.ready.is_ready, 20)
+        levels = {n.fields["state"] for n in world.events("guard") if n.fields["guard"] == "clock_skew"}
+        assert levels == {"OK"}

@@ -103,8 +103,8 @@ class NonceSource:
 
         `asked_ms` is when the question left, by our wall clock; None: the answer took no time.
         """
-        check = compare_clocks(server_ms, self._wall_ms())
-        self._offset_ms = check.offset_ms
-        self._apart_ms = compare_clocks(server_ms, self._wall_ms(), asked_ms).offset_ms
+        now = self._wall_ms()
+        check = compare_clocks(server_ms, now, asked_ms)
+        self._offset_ms, self._apart_ms = server_ms - now, check.offset_ms
         self._last = max(self._last, server_ms - 1)
         return check
